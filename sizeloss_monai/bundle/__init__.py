@@ -1,0 +1,15 @@
+"""What bundle configs use beside MONAI's own components."""
+
+from sizeloss_monai.bundle.clear_errors import install_clear_errors
+from sizeloss_monai.bundle.config_check import ConfigError, check_config, unused_names
+from sizeloss_monai.bundle.output_dir import OutputDirError, latest_checkpoint, prepare_output_dir
+
+__all__ = [
+    "ConfigError",
+    "OutputDirError",
+    "check_config",
+    "install_clear_errors",
+    "latest_checkpoint",
+    "prepare_output_dir",
+    "unused_names",
+]

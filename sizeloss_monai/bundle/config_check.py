@@ -1,0 +1,92 @@
+"""Finds misspelt names in a bundle's configuration before anything runs."""
+
+from __future__ import annotations
+
+import difflib
+import inspect
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+from monai.bundle import ConfigParser
+from monai.bundle.properties import InferProperties, TrainProperties
+from monai.bundle.reference_resolver import ReferenceResolver
+from monai.bundle.utils import ID_SEP_KEY
+from monai.utils import BundlePropertyConfig
+
+__all__ = ["ConfigError", "check_config", "unused_names"]
+
+ENTRY_POINTS = frozenset({"_meta_", "_requires_", "imports", "initialize", "run", "finalize"})
+
+
+class ConfigError(ValueError):
+    """A configuration that cannot mean what its author meant."""
+
+
+def _strings(config: Any) -> Iterator[str]:
+    if isinstance(config, str):
+        yield config
+    elif isinstance(config, dict):
+        for value in config.values():
+            yield from _strings(value)
+    elif isinstance(config, (list, tuple)):
+        for value in config:
+            yield from _strings(value)
+
+
+def _workflow_ids() -> set[str]:
+    """Ids by which MONAI's workflows, not another item, ask for a value."""
+    properties = {**TrainProperties, **InferProperties}
+    return {ReferenceResolver.normalize_id(p[BundlePropertyConfig.ID]) for p in properties.values()}
+
+
+def unused_names(config: dict[str, Any], also_known: Sequence[str] = ()) -> dict[str, list[str]]:
+    """Items that nothing refers to and that MONAI does not ask for: what a misspelt override leaves behind.
+
+    Args:
+        config: a bundle's merged configuration.
+        also_known: further names that are no mistake.
+
+    Returns:
+        By unused id, the known ids spelt most like it. Ids of the top level and of plain sections, one level down.
+    """
+    referred = {ref for text in _strings(config) for ref in ReferenceResolver.match_refs_pattern(text)}
+    referred |= _workflow_ids() | {ReferenceResolver.normalize_id(name) for name in also_known}
+    known = ENTRY_POINTS.union(*({r, r.split(ID_SEP_KEY)[0]} for r in referred))
+    known |= {ID_SEP_KEY.join(r.split(ID_SEP_KEY)[:2]) for r in referred}
+    names = list(config)
+    for section, content in config.items():
+        whole = section in referred
+        if isinstance(content, dict) and "_target_" not in content and section not in ENTRY_POINTS and not whole:
+            names += [f"{section}{ID_SEP_KEY}{child}" for child in content]
+    return {name: difflib.get_close_matches(name, known, n=2) for name in names if name not in known}
+
+
+def _running_parser() -> ConfigParser:
+    """The parser that is evaluating the caller: MONAI gives an item of a config no other handle on it."""
+    frame = inspect.currentframe()
+    while frame is not None:
+        candidate = frame.f_locals.get("self")
+        if isinstance(candidate, ConfigParser):
+            return candidate
+        frame = frame.f_back
+    raise RuntimeError("check_config must be run as an item of a bundle's config, such as one of `initialize`.")
+
+
+def check_config(also_known: Sequence[str] = ()) -> None:
+    """Raise where the running bundle's configuration has a name nobody uses. For a config's ``initialize``.
+
+    MONAI takes ``--epoch 1`` where the config says ``epochs`` without a word, and runs with the old value.
+
+    Args:
+        also_known: names that are no mistake although nothing refers to them.
+
+    Raises:
+        ConfigError: names each unused id and the known one most like it.
+    """
+    unused = unused_names(_running_parser().get(), also_known)
+    if unused:
+        lines = [
+            f"  {name!r}" + (f"; did you mean {' or '.join(map(repr, close))}?" if close else "")
+            for name, close in unused.items()
+        ]
+        raise ConfigError("the configuration or the command line names what nothing uses:\n" + "\n".join(lines))

@@ -1,0 +1,51 @@
+"""A run's output folder: never overwritten silently, resumed on request."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+__all__ = ["OutputDirError", "latest_checkpoint", "prepare_output_dir"]
+
+
+class OutputDirError(FileExistsError):
+    """A folder whose results a run would overwrite."""
+
+
+def latest_checkpoint(checkpoint_dir: str | Path, resume: bool = True) -> str | None:
+    """The checkpoint of the last finished epoch, as Ignite names them.
+
+    Args:
+        checkpoint_dir: folder of ``checkpoint_epoch=N.pt`` files; may be absent.
+        resume: whether there is any interest; for configs.
+
+    Returns:
+        Its path, or None where there is none or ``resume`` is false.
+    """
+    if not resume:
+        return None
+    found = {}
+    for path in Path(checkpoint_dir).glob("*epoch=*.pt"):
+        match = re.search(r"epoch=(\d+)\.pt$", path.name)
+        if match:
+            found[int(match[1])] = str(path)
+    return found[max(found)] if found else None
+
+
+def prepare_output_dir(output_dir: str | Path, resume: bool = False) -> None:
+    """Make the folder of a run, refusing one that already holds something unless the run is resumed.
+
+    Args:
+        output_dir: may be absent.
+        resume: whether the run goes on from what is there.
+
+    Raises:
+        OutputDirError: when the folder is not empty and ``resume`` is false.
+    """
+    folder = Path(output_dir)
+    if not resume and folder.is_dir() and any(folder.iterdir()):
+        raise OutputDirError(
+            f"output_dir {str(folder)!r} is not empty: its results would be overwritten. Give another --output_dir, "
+            "or --resume true to go on from its last checkpoint."
+        )
+    folder.mkdir(parents=True, exist_ok=True)

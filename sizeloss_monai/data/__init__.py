@@ -1,0 +1,23 @@
+"""Data lists, readers, checks and data sets."""
+
+from sizeloss_monai.data.checks import DataError, check_bounds, check_cases
+from sizeloss_monai.data.common_bounds import measure_common_bounds
+from sizeloss_monai.data.datalists import load_datalist, make_datalist, open_datalist, save_datalist
+from sizeloss_monai.data.integrity import verify_file
+from sizeloss_monai.data.sitk_reader import SimpleITKReader
+from sizeloss_monai.data.slices import SliceDataset, split_slices
+
+__all__ = [
+    "DataError",
+    "SimpleITKReader",
+    "SliceDataset",
+    "check_bounds",
+    "check_cases",
+    "load_datalist",
+    "make_datalist",
+    "measure_common_bounds",
+    "open_datalist",
+    "save_datalist",
+    "split_slices",
+    "verify_file",
+]

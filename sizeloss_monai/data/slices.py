@@ -1,0 +1,78 @@
+"""Slices of cached volumes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+from monai.data import CacheDataset, Dataset, MetaTensor
+
+__all__ = ["SliceDataset", "split_slices"]
+
+
+def split_slices(volume: dict[str, Any], slice_keys: Sequence[str]) -> list[dict[str, Any]]:
+    """The slices of one volume along its last axis.
+
+    Args:
+        volume: an item whose ``slice_keys`` hold ``[1, H, W, D]`` arrays; keys it lacks are passed over.
+        slice_keys: what is split; every other key is handed to each slice as it is.
+
+    Returns:
+        ``D`` items with ``[1, H, W]`` in place of each volume, and ``slice``, the index.
+
+    Raises:
+        ValueError: when there is nothing to split, or the volumes do not have the same number of slices.
+    """
+    keys = [key for key in slice_keys if key in volume]
+    shapes = {key: list(volume[key].shape) for key in keys}
+    if not keys or any(len(shape) != 4 for shape in shapes.values()) or len({s[-1] for s in shapes.values()}) != 1:
+        raise ValueError(
+            f"case {volume.get('case')!r}: expected volumes [1, H, W, D] with the same number of slices under "
+            f"{list(slice_keys)}, found {shapes}."
+        )
+    return [
+        {**volume, **{key: _take_slice(volume[key], index) for key in keys}, "slice": index}
+        for index in range(shapes[keys[0]][-1])
+    ]
+
+
+def _take_slice(volume: torch.Tensor, index: int) -> torch.Tensor:
+    """One slice with the volume's affine, without the record of operations, which hold for the volume only."""
+    data = torch.as_tensor(volume)[..., index].contiguous()
+    if not isinstance(volume, MetaTensor):
+        return data
+    return MetaTensor(data.as_subclass(torch.Tensor), affine=volume.affine)
+
+
+class SliceDataset(Dataset):
+    """Slices of volumes that are read and prepared once and kept in memory.
+
+    Example:
+        >>> volumes = [{"image": torch.rand(1, 8, 8, 3), "case": "a"}, {"image": torch.rand(1, 8, 8, 2), "case": "b"}]
+        >>> dataset = SliceDataset(volumes, transform=lambda item: item)
+        >>> len(dataset), dataset[4]["case"], dataset[4]["slice"], tuple(dataset[4]["image"].shape)
+        (5, 'b', 1, (1, 8, 8))
+    """
+
+    def __init__(
+        self,
+        data: Sequence[dict[str, Any]],
+        transform: Callable[[Any], Any],
+        slice_transform: Callable[[Any], Any] | None = None,
+        slice_keys: Sequence[str] = ("image", "label", "weak_label"),
+        num_workers: int = 1,
+        progress: bool = True,
+    ) -> None:
+        """
+        Args:
+            data: one dictionary a case.
+            transform: applied once to every case; gives volumes ``[1, H, W, D]``, slices along the last axis.
+            slice_transform: applied to a slice each time it is asked for; random augmentation belongs here.
+            slice_keys: what is split, see :func:`split_slices`.
+            num_workers: threads that prepare the volumes.
+            progress: whether to show a progress bar meanwhile.
+        """
+        volumes = CacheDataset(data, transform, num_workers=num_workers, progress=progress)
+        slices = [item for index in range(len(volumes)) for item in split_slices(volumes[index], slice_keys)]
+        super().__init__(slices, slice_transform)

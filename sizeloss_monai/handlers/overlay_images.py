@@ -1,0 +1,83 @@
+"""Overlays of prediction, weak label and truth in TensorBoard."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from ignite.engine import Engine, Events
+from monai.utils import optional_import
+from monai.visualize import blend_images
+
+__all__ = ["OverlayImagesHandler", "overlay_row"]
+
+SummaryWriter, _ = optional_import("torch.utils.tensorboard", name="SummaryWriter")
+
+
+def overlay_row(image: torch.Tensor, *masks: torch.Tensor, alpha: float = 0.5) -> torch.Tensor:
+    """The image, then the image under each mask, side by side.
+
+    Args:
+        image: shape ``[1, H, W]``, any range.
+        masks: class ids, each of shape ``[1, H, W]``; 0 is not coloured.
+        alpha: opacity of a mask.
+
+    Returns:
+        RGB in 0..1, shape ``[3, H, W * (1 + len(masks))]``.
+    """
+    panels = [torch.as_tensor(blend_images(image, torch.zeros_like(image), alpha=alpha))]
+    panels += [torch.as_tensor(blend_images(image, mask.to(image), alpha=alpha, cmap="autumn")) for mask in masks]
+    return torch.cat(panels, dim=-1).float().clamp(0, 1)
+
+
+class OverlayImagesHandler:
+    """Writes a row of overlays (image, weak label, prediction, truth) of some validation volumes to TensorBoard.
+
+    Of each volume the slice with the largest truth is shown, so that the same slice comes back every epoch.
+    """
+
+    def __init__(self, log_dir: str, num_cases: int = 4, ignore_index: int = 255) -> None:
+        """
+        Args:
+            log_dir: folder of the event file.
+            num_cases: how many volumes are shown, the first ones of the data set.
+            ignore_index: value of unannotated pixels, which are not coloured.
+        """
+        self.writer = SummaryWriter(log_dir=log_dir)
+        self.num_cases = num_cases
+        self.ignore_index = ignore_index
+        self.shown = 0
+
+    def attach(self, engine: Engine) -> None:
+        """
+        Args:
+            engine: a MONAI evaluator of volumes whose ``pred`` and ``label`` are one-hot after postprocessing.
+        """
+        engine.add_event_handler(Events.EPOCH_STARTED, self._reset)
+        engine.add_event_handler(Events.ITERATION_COMPLETED, self)
+        engine.add_event_handler(Events.COMPLETED, self._flush)
+
+    def _reset(self, engine: Engine) -> None:
+        self.shown = 0
+
+    def _flush(self, engine: Engine) -> None:
+        self.writer.flush()
+
+    def __call__(self, engine: Engine) -> None:
+        """
+        Args:
+            engine: the evaluator, after an iteration.
+        """
+        items: list[dict[str, Any]] = engine.state.output  # type: ignore[assignment]
+        for item in items[: max(self.num_cases - self.shown, 0)]:
+            truth = torch.as_tensor(item["label"]).argmax(dim=0, keepdim=True)
+            index = int((truth > 0).sum(dim=(0, 1, 2)).argmax())
+            masks = [truth, torch.as_tensor(item["pred"]).argmax(dim=0, keepdim=True)]
+            if "weak_label" in item:
+                weak = torch.as_tensor(item["weak_label"])
+                masks.append(torch.where(weak == self.ignore_index, 0, weak))
+            row = overlay_row(
+                torch.as_tensor(item["image"])[..., index].cpu(), *(mask[..., index].cpu() for mask in reversed(masks))
+            )
+            self.writer.add_image(f"overlay/{item.get('case', self.shown)}", row, engine.state.epoch)
+            self.shown += 1

@@ -1,0 +1,125 @@
+"""Differentiable inequality constraints on the size of a segmentation."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import torch
+from monai.utils import LossReduction
+from torch.nn.modules.loss import _Loss
+
+from sizeloss_monai.losses.penalties import bound_violations
+from sizeloss_monai.losses.region_statistics import class_probabilities, soft_size
+
+__all__ = ["SizeConstraintLoss", "size_constraint"]
+
+SCALES = ("voxels", "image", "relative")
+SIDES = ("both", "lower", "upper")
+
+
+def size_constraint(
+    logits: torch.Tensor, bounds: torch.Tensor, scale: str = "voxels", sides: str = "both"
+) -> torch.Tensor:
+    """Penalty of every class of every item; the functional core of :class:`SizeConstraintLoss`.
+
+    Args:
+        logits: shape ``[B, C, *spatial]``.
+        bounds: shape ``[B, C, 2]``, in voxels.
+        scale: see :class:`SizeConstraintLoss`.
+        sides: see :class:`SizeConstraintLoss`.
+
+    Returns:
+        Penalties, shape ``[B, C]``.
+    """
+    with torch.autocast(logits.device.type, enabled=False):
+        size = soft_size(class_probabilities(logits))
+        bounds = bounds.to(size)
+        below, above = bound_violations(size, bounds)
+        num_voxels = math.prod(logits.shape[2:])
+        if scale == "relative":
+            lower, upper = bounds.unbind(-1)
+            # an absent target has b = 0: there the share of the image is the only scale-free measure
+            below = below / torch.where(lower > 0, lower, num_voxels)
+            above = above / torch.where(upper > 0, upper, num_voxels)
+        zero = torch.zeros_like(size)
+        penalty = (zero if sides == "upper" else below.square()) + (zero if sides == "lower" else above.square())
+        return penalty / num_voxels if scale == "image" else penalty
+
+
+class SizeConstraintLoss(_Loss):
+    r"""Quadratic penalty on the soft size outside its bounds (Kervadec et al. 2019, Eq. 3).
+
+    With :math:`V_S = \sum_p S_p` and bounds :math:`(a, b)`,
+
+    .. math::
+        C(V_S) = (V_S - a)^2 \text{ if } V_S < a, \quad (V_S - b)^2 \text{ if } V_S > b, \quad 0 \text{ otherwise,}
+
+    with the gradient :math:`2 (V_S - a)` or :math:`2 (V_S - b)` at every voxel's :math:`S_p` (Eq. 4). Bounds are
+    per item and class, so an item may be a slice or a whole volume, and tags, common and individual bounds differ
+    only in their values: an absent class has ``(0, 0)``, an unconstrained one ``(0, inf)``.
+
+    Example:
+        >>> loss = SizeConstraintLoss()
+        >>> logits = torch.zeros(1, 2, 4, 4)  # a soft size of 8
+        >>> loss(logits, torch.tensor([[[0.0, float("inf")], [1.0, 6.0]]])).item()
+        4.0
+    """
+
+    def __init__(
+        self,
+        include_background: bool = False,
+        classes: Sequence[int] | None = None,
+        scale: str = "voxels",
+        sides: str = "both",
+        reduction: LossReduction | str = LossReduction.MEAN,
+    ) -> None:
+        """
+        Args:
+            include_background: whether class 0 is constrained too. Ignored where ``classes`` is given.
+            classes: the constrained classes; defaults to all, the background as ``include_background`` says.
+            scale: the unit of the violation; defaults to ``"voxels"``.
+
+                - ``"voxels"``: Eq. 3 as printed. Gradients grow with the size of the image.
+                - ``"image"``: Eq. 3 divided by the number of voxels of an item, as in the authors' published code.
+                - ``"relative"``: the violation as a share of the violated bound (of the item's number of voxels where
+                  that bound is 0), squared: the same for the same shape at any resolution.
+            sides: ``"both"`` bounds, or only the ``"lower"`` or the ``"upper"`` one.
+            reduction: {``"none"``, ``"mean"``, ``"sum"``} over items and constrained classes; the paper sums, the
+                published code averages. ``"none"`` gives shape ``[B, number of constrained classes]``.
+
+        Raises:
+            ValueError: when ``scale``, ``sides`` or ``reduction`` is none of the above, or ``classes`` is empty or
+                has a negative or repeated id.
+        """
+        super().__init__(reduction=LossReduction(reduction).value)
+        if scale not in SCALES:
+            raise ValueError(f"scale must be one of {SCALES}, found {scale!r}.")
+        if sides not in SIDES:
+            raise ValueError(f"sides must be one of {SIDES}, found {sides!r}.")
+        if classes is not None and (len(classes) == 0 or min(classes) < 0 or len(set(classes)) != len(classes)):
+            raise ValueError(f"classes must be distinct class ids >= 0, at least one, found {list(classes)}.")
+        self.include_background = include_background
+        self.classes = None if classes is None else list(classes)
+        self.scale = scale
+        self.sides = sides
+
+    def forward(self, input: torch.Tensor, bounds: torch.Tensor) -> torch.Tensor:
+        """
+        Args:
+            input: logits, shape ``[B, C, *spatial]``.
+            bounds: lower and upper bound per item and class in voxels, shape ``[B, C, 2]``.
+
+        Raises:
+            ValueError: when ``bounds`` is not of that shape, or a constrained class is not below ``C``.
+        """
+        if bounds.shape != (*input.shape[:2], 2):
+            raise ValueError(f"bounds must have shape {[*input.shape[:2], 2]}, found {list(bounds.shape)}.")
+        num_classes = input.shape[1]
+        classes = self.classes or list(range(0 if self.include_background else 1, num_classes))
+        if max(classes) >= num_classes:
+            raise ValueError(f"classes {classes} must be below the number of channels, {num_classes}.")
+        penalty = size_constraint(input, bounds, self.scale, self.sides)[:, classes]
+        if self.reduction == LossReduction.NONE.value:
+            return penalty
+        return penalty.sum() if self.reduction == LossReduction.SUM.value else penalty.mean()

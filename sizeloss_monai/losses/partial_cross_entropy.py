@@ -1,0 +1,91 @@
+"""Cross-entropy over annotated voxels only."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from monai.utils import LossReduction
+from torch.nn.modules.loss import _Loss
+
+__all__ = ["PartialCrossEntropyLoss", "partial_cross_entropy"]
+
+DEFAULT_IGNORE_INDEX = 255
+
+
+def partial_cross_entropy(
+    logits: torch.Tensor,
+    target: torch.Tensor,
+    ignore_index: int = DEFAULT_IGNORE_INDEX,
+    include_background: bool = True,
+    reduction: LossReduction | str = LossReduction.MEAN,
+) -> torch.Tensor:
+    """Functional form of :class:`PartialCrossEntropyLoss`; see there for the arguments."""
+    if target.ndim != logits.ndim or target.shape[1] != 1 or target.shape[2:] != logits.shape[2:]:
+        raise ValueError(
+            f"target must hold class ids, shape [B, 1, *spatial]: expected "
+            f"{[logits.shape[0], 1, *logits.shape[2:]]}, found {list(target.shape)}."
+        )
+    ids = target.squeeze(1).long()
+    if not include_background:
+        ids = torch.where(ids == 0, ignore_index, ids)
+    with torch.autocast(logits.device.type, enabled=False):
+        wide = logits.float() if logits.dtype in (torch.float16, torch.bfloat16) else logits
+        if reduction == LossReduction.NONE:
+            return F.cross_entropy(wide, ids, ignore_index=ignore_index, reduction="none")
+        total = F.cross_entropy(wide, ids, ignore_index=ignore_index, reduction="sum")
+        if reduction == LossReduction.SUM:
+            return total
+        # cross_entropy's own mean is 0 / 0 where nobody annotated anything
+        return total / (ids != ignore_index).sum().clamp(min=1)
+
+
+class PartialCrossEntropyLoss(_Loss):
+    r"""Cross-entropy over the annotated voxels :math:`\Omega_L` only (Kervadec et al. 2019, Eq. 1).
+
+    .. math::
+        H(S) = -\sum_{p \in \Omega_L} \log S_{p, y_p}
+
+    A batch in which nothing is annotated gives 0 with zero gradients.
+
+    Example:
+        >>> loss = PartialCrossEntropyLoss()
+        >>> logits = torch.zeros(1, 2, 4, 4)
+        >>> weak_label = torch.full((1, 1, 4, 4), 255)
+        >>> weak_label[..., 1, 1] = 1
+        >>> round(loss(logits, weak_label).item(), 4)  # log 2
+        0.6931
+    """
+
+    def __init__(
+        self,
+        ignore_index: int = DEFAULT_IGNORE_INDEX,
+        include_background: bool = True,
+        reduction: LossReduction | str = LossReduction.MEAN,
+    ) -> None:
+        """
+        Args:
+            ignore_index: value of ``target`` where nobody annotated.
+            include_background: whether voxels annotated as class 0 count. The paper's weak labels hold none.
+            reduction: {``"none"``, ``"mean"``, ``"sum"``}; defaults to ``"mean"``.
+
+                - ``"sum"``: over the annotated voxels of the batch, as in the paper.
+                - ``"mean"``: over the annotated voxels of the batch, as in the authors' published code.
+                - ``"none"``: one value a voxel, shape ``[B, *spatial]``, 0 where not annotated.
+
+        Raises:
+            ValueError: when ``reduction`` is none of these.
+        """
+        super().__init__(reduction=LossReduction(reduction).value)
+        self.ignore_index = ignore_index
+        self.include_background = include_background
+
+    def forward(self, input: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
+        """
+        Args:
+            input: logits, shape ``[B, C, *spatial]``.
+            target: class ids, shape ``[B, 1, *spatial]``, ``ignore_index`` where not annotated.
+
+        Raises:
+            ValueError: when ``target`` is not of that shape.
+        """
+        return partial_cross_entropy(input, target, self.ignore_index, self.include_background, self.reduction)

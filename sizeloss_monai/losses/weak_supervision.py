@@ -1,0 +1,80 @@
+"""The weighted sum of a likelihood term and constraints."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import nn
+
+__all__ = ["WeakSupervisionLoss"]
+
+
+class WeakSupervisionLoss(nn.Module):
+    r"""Weighted sum :math:`\sum_k \lambda_k L_k`, each term with a target of its own (Kervadec et al. 2019, Eq. 2).
+
+    The paper's loss, :math:`H(S) + \lambda\, C(V_S)`, in a config:
+
+    .. code-block:: yaml
+
+        loss:
+          _target_: sizeloss_monai.losses.WeakSupervisionLoss
+          terms:
+            partial_ce: {loss: {_target_: sizeloss_monai.losses.PartialCrossEntropyLoss}, target: weak_label}
+            size: {loss: {_target_: sizeloss_monai.losses.SizeConstraintLoss}, target: size_bounds, weight: 0.01}
+
+    After each call ``values`` holds every term's weighted value of that batch, detached, under its name: they add
+    up to the loss. :class:`sizeloss_monai.handlers.LossTermsHandler` logs them.
+    """
+
+    def __init__(self, terms: Mapping[str, Mapping[str, Any]]) -> None:
+        """
+        Args:
+            terms: by name, a mapping with ``loss`` (a callable of logits and target), ``target`` (the key of its
+                target) and optionally ``weight`` (default 1).
+
+        Raises:
+            ValueError: when there are no terms, or a term lacks ``loss`` or ``target``, has a key beyond these three,
+                or a weight that is negative or not finite.
+        """
+        super().__init__()
+        if not terms:
+            raise ValueError("terms must name at least one loss.")
+        self.losses = nn.ModuleDict()
+        self.targets: dict[str, str] = {}
+        self.weights: dict[str, float] = {}
+        self.values: dict[str, torch.Tensor] = {}
+        for name, term in terms.items():
+            if not {"loss", "target"} <= set(term) <= {"loss", "target", "weight"}:
+                raise ValueError(
+                    f"term {name!r} must have the keys loss and target, and may have weight, found {sorted(term)}."
+                )
+            weight = float(term.get("weight", 1.0))
+            if not math.isfinite(weight) or weight < 0:
+                raise ValueError(f"the weight of term {name!r} must be finite and >= 0, found {weight}.")
+            self.losses[name] = term["loss"]
+            self.targets[name] = term["target"]
+            self.weights[name] = weight
+
+    def forward(self, input: torch.Tensor, targets: Mapping[str, torch.Tensor]) -> torch.Tensor:
+        """
+        Args:
+            input: logits, shape ``[B, C, *spatial]``.
+            targets: the batch's targets by key.
+
+        Returns:
+            The total, a scalar.
+
+        Raises:
+            KeyError: when the target of a term is missing.
+        """
+        terms: dict[str, torch.Tensor] = {}
+        for name, loss in self.losses.items():
+            key = self.targets[name]
+            if key not in targets:
+                raise KeyError(f"loss term {name!r} needs the target {key!r}, the batch has {sorted(targets)}.")
+            terms[name] = self.weights[name] * loss(input, targets[key])
+        self.values = {name: value.detach() for name, value in terms.items()}
+        return torch.stack(list(terms.values())).sum()

@@ -1,0 +1,34 @@
+"""Hausdorff distance in mm."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from monai.data import MetaTensor
+from monai.metrics import HausdorffDistanceMetric
+
+__all__ = ["HausdorffDistanceMMMetric"]
+
+
+class HausdorffDistanceMMMetric(HausdorffDistanceMetric):
+    """MONAI's ``HausdorffDistanceMetric`` with the voxel spacing of each truth's own affine, in mm.
+
+    Where prediction or truth is empty the distance is not defined: it is NaN, and left out of the mean.
+    """
+
+    def _compute_tensor(self, y_pred: torch.Tensor, y: torch.Tensor, **kwargs: Any) -> torch.Tensor:  # type: ignore[override]
+        """
+        Args:
+            y_pred: one-hot, shape ``[1, C, *spatial]``.
+            y: of the same shape, a ``MetaTensor``.
+            kwargs: as in MONAI's metric; ``spacing`` is set here.
+
+        Raises:
+            TypeError: when ``y`` has no affine.
+        """
+        if not isinstance(y, MetaTensor):
+            raise TypeError(f"y must be a MetaTensor to know its spacing in mm, found {type(y).__name__}.")
+        spacing = torch.as_tensor(y.pixdim).reshape(-1)[: y.ndim - 2].tolist()
+        distance = super()._compute_tensor(y_pred, y, spacing=spacing, **kwargs)
+        return torch.where(torch.isfinite(distance), distance, torch.nan)

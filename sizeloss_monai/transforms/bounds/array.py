@@ -1,0 +1,154 @@
+"""Array transform from an annotation to bounds on the size of every class."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from monai.config import NdarrayOrTensor
+from monai.transforms import Transform
+from monai.utils import TransformBackends, convert_to_tensor
+
+__all__ = ["LabelToSizeBounds", "common_size_bounds"]
+
+MODES = ("tags", "common", "individual", "volume")
+
+
+def _class_sizes(label: torch.Tensor, num_classes: int) -> torch.Tensor:
+    """Voxels of every class, shape ``[num_classes]``, float32 (exact: below 2**24 as integers first)."""
+    ids = label.flatten().long()
+    if ids.numel() and (int(ids.min()) < 0 or int(ids.max()) >= num_classes):
+        raise ValueError(f"label ids must lie in 0..{num_classes - 1}, found {torch.unique(ids).tolist()}.")
+    return torch.bincount(ids, minlength=num_classes).float()
+
+
+def common_size_bounds(
+    labels: Sequence[NdarrayOrTensor], num_classes: int, lower_factor: float = 0.9, upper_factor: float = 1.1
+) -> list[list[float]]:
+    """Common bounds from one fully annotated patient (Kervadec et al. 2019, section 4.2).
+
+    Args:
+        labels: the patient's volumes, each of shape ``[1, H, W, D]`` with slices along the last axis.
+        num_classes: including the background.
+        lower_factor: times the smallest size of a slice in which the class is present.
+        upper_factor: times the largest one.
+
+    Returns:
+        ``[num_classes][2]`` bounds in voxels; ``[0, inf]`` for the background.
+
+    Raises:
+        ValueError: when a class is in none of the slices.
+    """
+    sizes = torch.stack(
+        [
+            _class_sizes(slice_label, num_classes)
+            for label in labels
+            for slice_label in torch.as_tensor(convert_to_tensor(label)).unbind(-1)
+        ]
+    )
+    bounds = [[0.0, math.inf]]
+    for class_id in range(1, num_classes):
+        present = sizes[:, class_id][sizes[:, class_id] > 0]
+        if len(present) == 0:
+            raise ValueError(f"class {class_id} is in no slice: common bounds cannot be measured from it.")
+        bounds.append([lower_factor * float(present.min()), upper_factor * float(present.max())])
+    return bounds
+
+
+class LabelToSizeBounds(Transform):
+    r"""Lower and upper bound on the size of every class in what it is given, a slice or a whole volume.
+
+    With :math:`\tau` the true size of a class and :math:`|\Omega|` the number of voxels (Kervadec et al. 2019,
+    sections 3.2 and 4.2):
+
+    ================  ================================  ==================
+    mode              class present                     class absent
+    ================  ================================  ==================
+    ``"tags"``        ``(1, |Omega|)``                  ``(0, 0)``
+    ``"common"``      ``common_bounds`` of the class    ``(0, 0)``
+    ``"individual"``  ``(0.9 tau, 1.1 tau)``            ``(0, 0)``
+    ``"volume"``      as ``"individual"``, but refuses anything that is not a volume
+    ================  ================================  ==================
+
+    The background is unconstrained, ``(0, inf)``. Bounds are in voxels of the label they are made from: apply it
+    after everything that resamples, pads or crops, so that they are right for what the network sees.
+
+    Example:
+        >>> label = torch.zeros(1, 8, 8, dtype=torch.uint8)
+        >>> label[:, :5, :2] = 1
+        >>> LabelToSizeBounds("individual", num_classes=2)(label)
+        tensor([[ 0., inf],
+                [ 9., 11.]])
+    """
+
+    backend = [TransformBackends.TORCH]
+
+    def __init__(
+        self,
+        mode: str,
+        num_classes: int,
+        common_bounds: Sequence[Sequence[float]] | None = None,
+        lower_factor: float = 0.9,
+        upper_factor: float = 1.1,
+    ) -> None:
+        """
+        Args:
+            mode: ``"tags"``, ``"common"``, ``"individual"`` or ``"volume"``.
+            num_classes: including the background, >= 2.
+            common_bounds: ``[num_classes][2]`` in voxels, for mode ``"common"`` only; may be given, such as
+                ``[[0, inf], [60, 2000]]`` for the paper's ACDC, or measured by :func:`common_size_bounds`.
+            lower_factor: for modes ``"individual"`` and ``"volume"``.
+            upper_factor: likewise.
+
+        Raises:
+            ValueError: when ``mode`` is none of these, a number is out of range, or ``common_bounds`` is missing, not
+                of that shape, NaN, negative or has a lower bound above its upper one.
+        """
+        if mode not in MODES:
+            raise ValueError(f"mode must be one of {MODES}, found {mode!r}.")
+        if num_classes < 2:
+            raise ValueError(f"num_classes must be >= 2, found {num_classes}.")
+        if not 0 <= lower_factor <= upper_factor:
+            raise ValueError(f"0 <= lower_factor <= upper_factor is needed, found {lower_factor} and {upper_factor}.")
+        self.common_bounds: torch.Tensor | None = None
+        if mode == "common":
+            if common_bounds is None:
+                raise ValueError("mode 'common' needs common_bounds.")
+            given = np.asarray(common_bounds, dtype=np.float32)
+            if given.shape != (num_classes, 2) or not (given[:, 0] <= given[:, 1]).all() or (given < 0).any():
+                raise ValueError(
+                    f"common_bounds: expected {num_classes} pairs 0 <= lower <= upper, one a class, "
+                    f"found {given.tolist()}."
+                )
+            self.common_bounds = torch.from_numpy(given)
+        self.mode = mode
+        self.num_classes = num_classes
+        self.lower_factor = lower_factor
+        self.upper_factor = upper_factor
+
+    def __call__(self, label: NdarrayOrTensor) -> torch.Tensor:
+        """
+        Args:
+            label: class ids, shape ``[1, *spatial]``.
+
+        Returns:
+            Bounds in voxels, float32, shape ``[num_classes, 2]``.
+
+        Raises:
+            ValueError: when an id is out of range, or mode ``"volume"`` gets anything but ``[1, H, W, D]``.
+        """
+        ids = torch.as_tensor(convert_to_tensor(label, track_meta=False))
+        if self.mode == "volume" and ids.ndim != 4:
+            raise ValueError(f"mode 'volume' needs a volume, shape [1, H, W, D], found {list(ids.shape)}.")
+        sizes = _class_sizes(ids, self.num_classes)
+        if self.mode == "tags":
+            bounds = torch.tensor([1.0, ids.numel()]).repeat(self.num_classes, 1)
+        elif self.common_bounds is not None:
+            bounds = self.common_bounds.clone()
+        else:
+            bounds = torch.stack([self.lower_factor * sizes, self.upper_factor * sizes], dim=1)
+        bounds[sizes == 0] = 0.0
+        bounds[0] = torch.tensor([0.0, math.inf])
+        return bounds

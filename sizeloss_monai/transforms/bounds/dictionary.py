@@ -1,0 +1,56 @@
+"""Dictionary twin of the size-bounds transform."""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Mapping, Sequence
+from typing import Any
+
+from monai.config import KeysCollection
+from monai.transforms import MapTransform
+
+from sizeloss_monai.transforms.bounds.array import LabelToSizeBounds
+
+__all__ = ["LabelToSizeBoundsD", "LabelToSizeBoundsDict", "LabelToSizeBoundsd"]
+
+
+class LabelToSizeBoundsd(MapTransform):
+    """Dictionary-based version of :class:`LabelToSizeBounds`."""
+
+    backend = LabelToSizeBounds.backend
+
+    def __init__(
+        self,
+        keys: KeysCollection = "label",
+        output_key: str = "size_bounds",
+        mode: str = "individual",
+        num_classes: int = 2,
+        common_bounds: Sequence[Sequence[float]] | None = None,
+        lower_factor: float = 0.9,
+        upper_factor: float = 1.1,
+    ) -> None:
+        """
+        Args:
+            keys: one key, the full annotation.
+            output_key: where the bounds go.
+            mode: see :class:`LabelToSizeBounds`, as the arguments after it.
+            num_classes: including the background.
+            common_bounds: for mode ``"common"``.
+            lower_factor: for modes ``"individual"`` and ``"volume"``.
+            upper_factor: likewise.
+
+        Raises:
+            ValueError: when there is more than one key.
+        """
+        super().__init__(keys)
+        if len(self.keys) != 1:
+            raise ValueError(f"one key is needed, found {self.keys}.")
+        self.output_key = output_key
+        self.converter = LabelToSizeBounds(mode, num_classes, common_bounds, lower_factor, upper_factor)
+
+    def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
+        out = dict(data)
+        out[self.output_key] = self.converter(out[self.keys[0]])
+        return out
+
+
+LabelToSizeBoundsD = LabelToSizeBoundsDict = LabelToSizeBoundsd
