@@ -8,19 +8,23 @@ from pathlib import Path
 __all__ = ["OutputDirError", "latest_checkpoint", "prepare_output_dir"]
 
 
-class OutputDirError(FileExistsError):
-    """A folder whose results a run would overwrite."""
+class OutputDirError(OSError):
+    """A folder that lacks what a run needs, or whose results it would overwrite."""
 
 
-def latest_checkpoint(checkpoint_dir: str | Path, resume: bool = True) -> str | None:
+def latest_checkpoint(checkpoint_dir: str | Path, resume: bool = True, required: bool = False) -> str | None:
     """The checkpoint of the last finished epoch, as Ignite names them.
 
     Args:
         checkpoint_dir: folder of ``checkpoint_epoch=N.pt`` files; may be absent.
         resume: whether there is any interest; for configs.
+        required: whether there must be one.
 
     Returns:
         Its path, or None where there is none or ``resume`` is false.
+
+    Raises:
+        OutputDirError: when there is none although it is required.
     """
     if not resume:
         return None
@@ -29,6 +33,8 @@ def latest_checkpoint(checkpoint_dir: str | Path, resume: bool = True) -> str | 
         match = re.search(r"epoch=(\d+)\.pt$", path.name)
         if match:
             found[int(match[1])] = str(path)
+    if required and not found:
+        raise OutputDirError(f"found no checkpoint in {str(checkpoint_dir)!r}, expected checkpoint_epoch=N.pt files.")
     return found[max(found)] if found else None
 
 

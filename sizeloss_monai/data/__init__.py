@@ -4,6 +4,8 @@ from sizeloss_monai.data.checks import DataError, check_bounds, check_cases
 from sizeloss_monai.data.common_bounds import measure_common_bounds
 from sizeloss_monai.data.datalists import load_datalist, make_datalist, open_datalist, save_datalist
 from sizeloss_monai.data.integrity import verify_file
+from sizeloss_monai.data.phantoms import make_affine, make_cine_phantom, write_cine_phantoms
+from sizeloss_monai.data.scans import find_scans
 from sizeloss_monai.data.sitk_reader import SimpleITKReader
 from sizeloss_monai.data.slices import SliceDataset, split_slices
 
@@ -13,11 +15,15 @@ __all__ = [
     "SliceDataset",
     "check_bounds",
     "check_cases",
+    "find_scans",
     "load_datalist",
+    "make_affine",
+    "make_cine_phantom",
     "make_datalist",
     "measure_common_bounds",
     "open_datalist",
     "save_datalist",
     "split_slices",
     "verify_file",
+    "write_cine_phantoms",
 ]

@@ -68,7 +68,10 @@ class OverlayImagesHandler:
         Args:
             engine: the evaluator, after an iteration.
         """
-        items: list[dict[str, Any]] = engine.state.output  # type: ignore[assignment]
+        # MONAI keeps image, label and pred in the output and leaves the other keys in the batch
+        outputs: Any = engine.state.output
+        batch: Any = engine.state.batch
+        items = [{**b, **o} for b, o in zip(batch, outputs, strict=True)]
         for item in items[: max(self.num_cases - self.shown, 0)]:
             truth = torch.as_tensor(item["label"]).argmax(dim=0, keepdim=True)
             index = int((truth > 0).sum(dim=(0, 1, 2)).argmax())

@@ -31,7 +31,11 @@ def size_constraint(
 
     Returns:
         Penalties, shape ``[B, C]``.
+
+    Raises:
+        ValueError: when ``scale`` or ``sides`` is none of those.
     """
+    _check_options(scale, sides)
     with torch.autocast(logits.device.type, enabled=False):
         size = soft_size(class_probabilities(logits))
         bounds = bounds.to(size)
@@ -45,6 +49,13 @@ def size_constraint(
         zero = torch.zeros_like(size)
         penalty = (zero if sides == "upper" else below.square()) + (zero if sides == "lower" else above.square())
         return penalty / num_voxels if scale == "image" else penalty
+
+
+def _check_options(scale: str, sides: str) -> None:
+    if scale not in SCALES:
+        raise ValueError(f"scale must be one of {SCALES}, found {scale!r}.")
+    if sides not in SIDES:
+        raise ValueError(f"sides must be one of {SIDES}, found {sides!r}.")
 
 
 class SizeConstraintLoss(_Loss):
@@ -93,10 +104,7 @@ class SizeConstraintLoss(_Loss):
                 has a negative or repeated id.
         """
         super().__init__(reduction=LossReduction(reduction).value)
-        if scale not in SCALES:
-            raise ValueError(f"scale must be one of {SCALES}, found {scale!r}.")
-        if sides not in SIDES:
-            raise ValueError(f"sides must be one of {SIDES}, found {sides!r}.")
+        _check_options(scale, sides)
         if classes is not None and (len(classes) == 0 or min(classes) < 0 or len(set(classes)) != len(classes)):
             raise ValueError(f"classes must be distinct class ids >= 0, at least one, found {list(classes)}.")
         self.include_background = include_background
@@ -111,14 +119,14 @@ class SizeConstraintLoss(_Loss):
             bounds: lower and upper bound per item and class in voxels, shape ``[B, C, 2]``.
 
         Raises:
-            ValueError: when ``bounds`` is not of that shape, or a constrained class is not below ``C``.
+            ValueError: when ``bounds`` is not of that shape, or a constrained class is not below ``C``, or there is none.
         """
         if bounds.shape != (*input.shape[:2], 2):
             raise ValueError(f"bounds must have shape {[*input.shape[:2], 2]}, found {list(bounds.shape)}.")
         num_classes = input.shape[1]
         classes = self.classes or list(range(0 if self.include_background else 1, num_classes))
-        if max(classes) >= num_classes:
-            raise ValueError(f"classes {classes} must be below the number of channels, {num_classes}.")
+        if not classes or max(classes) >= num_classes:
+            raise ValueError(f"classes {classes} must be below the number of channels, {num_classes}, at least one.")
         penalty = size_constraint(input, bounds, self.scale, self.sides)[:, classes]
         if self.reduction == LossReduction.NONE.value:
             return penalty

@@ -25,6 +25,7 @@ def partial_cross_entropy(
             f"target must hold class ids, shape [B, 1, *spatial]: expected "
             f"{[logits.shape[0], 1, *logits.shape[2:]]}, found {list(target.shape)}."
         )
+    reduction = LossReduction(reduction)
     ids = target.squeeze(1).long()
     if not include_background:
         ids = torch.where(ids == 0, ignore_index, ids)

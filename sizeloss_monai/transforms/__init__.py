@@ -1,4 +1,5 @@
-"""Transforms, array and dictionary forms: weak labels and size bounds."""
+"""Transforms, array and dictionary forms: weak labels, size bounds, orientation."""
 
 from sizeloss_monai.transforms.bounds import *  # noqa: F403
+from sizeloss_monai.transforms.orientation import *  # noqa: F403
 from sizeloss_monai.transforms.weak_labels import *  # noqa: F403

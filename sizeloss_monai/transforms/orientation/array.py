@@ -1,0 +1,62 @@
+"""Array transform that brings a volume's slices to its last axis."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import nibabel as nib
+import torch
+from monai.data import MetaTensor
+from monai.transforms import InvertibleTransform, Orientation
+from monai.utils import TraceKeys, TransformBackends
+
+__all__ = ["ThroughPlaneLast"]
+
+
+class ThroughPlaneLast(InvertibleTransform):
+    """Permute a volume so that the axis with the widest voxel spacing comes last, and nothing else.
+
+    A network that works slice by slice needs the slices along a known axis; files store them along any. Axes are
+    only permuted, never flipped or resampled, so that the inverse restores the input's grid exactly. Where no
+    axis is wider than the last one (isotropic volumes) the volume stays as it is.
+
+    Example:
+        >>> scan = MetaTensor(torch.zeros(1, 6, 32, 32), affine=torch.diag(torch.tensor([10.0, 1.5, 1.5, 1.0])))
+        >>> tuple(ThroughPlaneLast()(scan).shape)
+        (1, 32, 32, 6)
+    """
+
+    backend = [TransformBackends.TORCH]
+
+    def __call__(self, img: torch.Tensor) -> Any:
+        """
+        Args:
+            img: ``MetaTensor`` of shape ``[C, H, W, D]``.
+
+        Raises:
+            TypeError: when ``img`` has no affine.
+        """
+        if not isinstance(img, MetaTensor):
+            raise TypeError(f"img must be a MetaTensor, found {type(img).__name__}: without an affine no axis is wider.")
+        out = Orientation(axcodes=self._axcodes(img))(img)
+        # the codes differ from scan to scan: whichever Orientation inverts this must not ask for its own record
+        out.applied_operations[-1][TraceKeys.ID] = TraceKeys.NONE
+        return out
+
+    def inverse(self, img: MetaTensor) -> Any:
+        """
+        Args:
+            img: a result of this transform, or an array of the same geometry that carries its record.
+        """
+        return Orientation(axcodes="RAS").inverse(img)
+
+    @staticmethod
+    def _axcodes(img: MetaTensor) -> str:
+        """The volume's own axis codes, the widest axis moved to the end."""
+        spacing = torch.as_tensor(img.pixdim).tolist()
+        order = list(range(len(spacing)))
+        # 1 %: spacings that differ by rounding only are the same
+        if max(spacing) > 1.01 * spacing[-1]:
+            order.append(order.pop(spacing.index(max(spacing))))
+        codes = nib.orientations.aff2axcodes(img.affine.numpy())
+        return "".join(codes[axis] for axis in order)
