@@ -36,7 +36,7 @@ def brute_force(logits, target, ignored):
     return values
 
 
-@settings(deadline=None, max_examples=60)
+@settings(deadline=None, max_examples=40)
 @given(batches(), st.booleans())
 def test_equals_the_sum_over_annotated_voxels(batch, include_background):
     logits, target = batch
@@ -69,7 +69,7 @@ def test_gradient_is_softmax_minus_one_hot_at_annotated_voxels_only(batch, reduc
     np.testing.assert_allclose(logits.grad.numpy(), expected, rtol=1e-10, atol=1e-14)
 
 
-@pytest.mark.parametrize("spatial", [(3, 2), (2, 3, 2)])
+@pytest.mark.parametrize("spatial", [(2, 2), (2, 1, 2)])
 @pytest.mark.parametrize("channels", [2, 4])
 @pytest.mark.parametrize("reduction", ["none", "mean", "sum"])
 @pytest.mark.parametrize("include_background", [True, False])

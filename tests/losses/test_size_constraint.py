@@ -72,7 +72,7 @@ def cases(draw):
     return logits, bounds
 
 
-@settings(deadline=None, max_examples=150)
+@settings(deadline=None, max_examples=100)
 @given(cases(), st.sampled_from(SCALES), st.sampled_from(SIDES))
 def test_equals_equation_3_and_4_in_closed_form(case, scale, sides):
     values, bounds = case
@@ -88,7 +88,7 @@ def test_equals_equation_3_and_4_in_closed_form(case, scale, sides):
     )
 
 
-@settings(deadline=None, max_examples=60)
+@settings(deadline=None, max_examples=40)
 @given(cases(), st.booleans(), st.data())
 def test_reductions_and_constrained_classes(case, include_background, data):
     values, bounds = case
@@ -139,7 +139,7 @@ def test_equation_4_at_every_voxel(bounds, value, slope, spatial):
 
 @pytest.mark.parametrize("scale", SCALES)
 @pytest.mark.parametrize("sides", SIDES)
-@pytest.mark.parametrize(("channels", "spatial"), [(2, (3, 2)), (3, (2, 2, 2))])
+@pytest.mark.parametrize(("channels", "spatial"), [(2, (2, 2)), (3, (2, 1, 2))])
 def test_gradcheck(scale, sides, channels, spatial):
     torch.manual_seed(3)
     logits = torch.randn(2, channels, *spatial, dtype=torch.float64, requires_grad=True)
@@ -147,10 +147,9 @@ def test_gradcheck(scale, sides, channels, spatial):
     # well away from the kinks at V = a and V = b
     bounds = torch.tensor([[0.0, 0.01 * num_voxels], [0.99 * num_voxels, INF], [0, 0]], dtype=torch.float64)[:channels]
     both = torch.stack([bounds, bounds.flip(0)])
-    for reduction in ("none", "mean", "sum"):
-        loss = SizeConstraintLoss(include_background=True, scale=scale, sides=sides, reduction=reduction)
-        assert torch.autograd.gradcheck(lambda z, loss=loss: loss(z, both), logits)
-        assert loss(logits, both).abs().sum() > 0
+    loss = SizeConstraintLoss(include_background=True, scale=scale, sides=sides, reduction="none")
+    assert loss(logits, both).sum() > 0
+    assert torch.autograd.gradcheck(lambda z: loss(z, both), logits)
 
 
 @pytest.mark.parametrize("scale", SCALES)
@@ -313,9 +312,9 @@ def test_deterministic_and_bounds_untouched():
 def test_descent_brings_the_size_into_its_bounds():
     logits = torch.zeros(1, 2, 8, 8, requires_grad=True)
     bounds = torch.tensor([[(0.0, INF), (9.0, 11.0)]])
-    optimizer = torch.optim.SGD([logits], lr=0.5)
+    optimizer = torch.optim.SGD([logits], lr=2)
     loss = SizeConstraintLoss(scale="image")
-    for _ in range(300):
+    for _ in range(100):
         optimizer.zero_grad()
         loss(logits, bounds).backward()
         optimizer.step()

@@ -1,0 +1,207 @@
+"""Contours of masks over slices, in grids of labelled panels."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+try:
+    from matplotlib.figure import Figure
+    from matplotlib.lines import Line2D
+except ImportError as error:
+    raise ImportError("figures need matplotlib: pip install 'sizeloss-monai[report]'") from error
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+__all__ = ["Outline", "Panel", "draw_panel", "largest_slice", "overlay_figure", "window_around"]
+
+_PANEL_INCHES = 1.9
+_LABEL_INCHES = 0.9
+_LEGEND_INCHES = 0.45
+
+
+@dataclass(frozen=True)
+class Outline:
+    """A mask to be drawn over a slice.
+
+    Args:
+        mask: true inside, ``[H, W]``; may be empty.
+        color: any colour matplotlib knows.
+        name: in the legend; "" for none.
+        fill: opacity of the inside, 0 (contour only) to 1.
+        style: of the contour's line, such as ``"-"`` or ``":"``.
+    """
+
+    mask: NDArray[Any]
+    color: str
+    name: str = ""
+    fill: float = 0.0
+    style: str = "-"
+
+
+@dataclass(frozen=True)
+class Panel:
+    """One slice with the masks drawn over it.
+
+    Args:
+        image: ``[H, W]``, any range; the first axis is drawn from left to right, the second from top to bottom.
+        outlines: drawn in this order.
+        spacing: distance of pixels along the two axes, mm.
+        note: a few words in the panel's lower left corner.
+    """
+
+    image: NDArray[Any]
+    outlines: Sequence[Outline] = ()
+    spacing: tuple[float, float] = (1.0, 1.0)
+    note: str = ""
+
+
+def largest_slice(mask: NDArray[Any]) -> int:
+    """Index of the slice that holds most of a mask.
+
+    Args:
+        mask: ``[H, W, D]``.
+
+    Returns:
+        Index along the last axis; the middle one where the mask is empty.
+    """
+    areas = (np.asarray(mask) != 0).sum(axis=(0, 1))
+    return int(areas.argmax()) if areas.any() else len(areas) // 2
+
+
+def window_around(mask: NDArray[Any], size: tuple[int, int]) -> tuple[slice, slice]:
+    """Square window about the middle of a mask, moved inside the image.
+
+    Args:
+        mask: ``[H, W]``; where it is empty the window is about the middle of the image.
+        size: of the window, pixels; cut to that of the image.
+
+    Returns:
+        Slices along the two axes.
+    """
+    inside = np.argwhere(np.asarray(mask) != 0)
+    shape = np.asarray(mask).shape
+    middle = (inside.min(axis=0) + inside.max(axis=0) + 1) / 2 if len(inside) else np.asarray(shape) / 2
+    starts = [int(np.clip(round(m - s / 2), 0, max(n - s, 0))) for m, s, n in zip(middle, size, shape, strict=True)]
+    first, second = (slice(start, min(start + s, n)) for start, s, n in zip(starts, size, shape, strict=True))
+    return first, second
+
+
+def draw_panel(axes: Axes, panel: Panel) -> None:
+    """Draw a slice and its masks, with square millimetres and no frame.
+
+    Args:
+        axes: to be drawn into.
+        panel: what to draw.
+
+    Raises:
+        ValueError: when the image is not ``[H, W]``, or a mask has another shape.
+    """
+    image = np.asarray(panel.image, dtype=float)
+    if image.ndim != 2:
+        raise ValueError(f"image must have shape [H, W], found {list(image.shape)}.")
+    low, high = np.percentile(image, (1, 99))
+    # pixel (i, j) is centred at (i, j) times the spacing
+    sizes = [n * s for n, s in zip(image.shape, panel.spacing, strict=True)]
+    starts = [-s / 2 for s in panel.spacing]
+    extent = (starts[0], starts[0] + sizes[0], starts[1] + sizes[1], starts[1])
+    axes.imshow(image.T, cmap="gray", vmin=low, vmax=max(high, low + 1e-6), extent=extent, interpolation="bilinear")
+    # a margin of one pixel outside closes contours at the image's edge
+    x, y = (np.arange(-1, n + 1) * s for n, s in zip(image.shape, panel.spacing, strict=True))
+    for outline in panel.outlines:
+        mask = np.asarray(outline.mask) != 0
+        if mask.shape != image.shape:
+            raise ValueError(f"mask must have the image's shape {list(image.shape)}, found {list(mask.shape)}.")
+        if not mask.any():
+            continue
+        values = np.pad(mask, 1).T.astype(float)
+        if outline.fill > 0:
+            axes.contourf(x, y, values, levels=[0.5, 1.5], colors=[outline.color], alpha=outline.fill)
+        axes.contour(x, y, values, levels=[0.5], colors=[outline.color], linestyles=[outline.style], linewidths=1.3)
+    if panel.note:
+        axes.text(
+            0.03, 0.03, panel.note, transform=axes.transAxes, color="white", fontsize=8, ha="left", va="bottom",
+            bbox={"facecolor": "black", "alpha": 0.55, "pad": 1.5, "linewidth": 0},
+        )  # fmt: skip
+    axes.set_xlim(extent[0], extent[1])
+    axes.set_ylim(extent[2], extent[3])
+    axes.set_aspect("equal")
+    axes.set_xticks([])
+    axes.set_yticks([])
+    for spine in axes.spines.values():
+        spine.set_visible(False)
+
+
+def overlay_figure(
+    rows: Sequence[Sequence[Panel]],
+    column_titles: Sequence[str] = (),
+    row_titles: Sequence[str] = (),
+    title: str = "",
+) -> Figure:
+    """A grid of panels with a legend of the outlines' names.
+
+    No window is opened and no backend chosen: save it by ``figure.savefig(path)``.
+
+    Example::
+
+        panel = Panel(image, [Outline(truth, "lime", "truth"), Outline(prediction, "red", "prediction")])
+        overlay_figure([[panel]], column_titles=["+ size"]).savefig("overlay.png", dpi=130)
+
+    Args:
+        rows: panels by row; every row has as many.
+        column_titles: one a column, or none.
+        row_titles: one a row, or none.
+        title: above the grid.
+
+    Returns:
+        The figure.
+
+    Raises:
+        ValueError: when there is no panel, a row has more or fewer than the first, or the number of titles does not
+            fit.
+    """
+    num_columns = len(rows[0]) if rows else 0
+    if num_columns == 0 or any(len(row) != num_columns for row in rows):
+        raise ValueError(f"rows must have the same number of panels, at least 1, found {[len(row) for row in rows]}.")
+    if column_titles and len(column_titles) != num_columns:
+        raise ValueError(f"{num_columns} column_titles are needed, found {len(column_titles)}.")
+    if row_titles and len(row_titles) != len(rows):
+        raise ValueError(f"{len(rows)} row_titles are needed, found {len(row_titles)}.")
+    left = _LABEL_INCHES if row_titles else 0.05
+    top = 0.3 * bool(title) + 0.3 * bool(column_titles) + 0.05
+    width = left + num_columns * _PANEL_INCHES + 0.05
+    height = top + len(rows) * _PANEL_INCHES + _LEGEND_INCHES
+    figure = Figure(figsize=(width, height), facecolor="white")
+    grid = figure.subplots(
+        len(rows),
+        num_columns,
+        squeeze=False,
+        gridspec_kw={
+            "left": left / width, "right": 1 - 0.05 / width, "top": 1 - top / height, "bottom": _LEGEND_INCHES / height,
+            "wspace": 0.03, "hspace": 0.03,
+        },
+    )  # fmt: skip
+    handles: dict[str, Line2D] = {}
+    for i, row in enumerate(rows):
+        for j, panel in enumerate(row):
+            draw_panel(grid[i, j], panel)
+            if i == 0 and column_titles:
+                grid[i, j].set_title(column_titles[j], fontsize=10, pad=4)
+            if j == 0 and row_titles:
+                grid[i, j].set_ylabel(row_titles[i], fontsize=9)
+            for outline in panel.outlines:
+                if outline.name:
+                    line = Line2D([], [], color=outline.color, linestyle=outline.style, label=outline.name)
+                    handles.setdefault(outline.name, line)
+    if title:
+        figure.suptitle(title, fontsize=11, y=1 - 0.08 / height, va="top")
+    if handles:
+        figure.legend(
+            handles=list(handles.values()), loc="lower center", ncols=len(handles), fontsize=9, frameon=False,
+        )  # fmt: skip
+    return figure

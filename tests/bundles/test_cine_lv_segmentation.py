@@ -1,0 +1,202 @@
+"""The bundle from weak labels to a mask on a new scan, by `python -m monai.bundle run` in processes of its own."""
+
+from __future__ import annotations
+
+import csv
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import jsonschema
+import numpy as np
+import pytest
+import SimpleITK as sitk
+import torch
+from bundle_runs import BUNDLE, ROOT, Run
+from monai.bundle import ConfigWorkflow
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+TRAIN = f"{BUNDLE}/train.yaml"
+EVALUATE = f"{BUNDLE}/evaluate.yaml"
+INFERENCE = f"{BUNDLE}/inference.yaml"
+
+
+def succeeded(result: subprocess.CompletedProcess[str]) -> None:
+    assert result.returncode == 0, result.stdout[-3000:] + result.stderr[-3000:]
+
+
+@pytest.fixture(scope="module")
+def trained(
+    train_options: dict[str, object], tiny: str, run_bundle: Run, tmp_path_factory: pytest.TempPathFactory
+) -> Path:
+    output = tmp_path_factory.mktemp("runs") / "individual"
+    succeeded(run_bundle(TRAIN, tiny, "configs/individual_bounds.yaml", output_dir=output, **train_options))
+    return output
+
+
+@pytest.fixture(scope="module")
+def resumed(
+    trained: Path, train_options: dict[str, object], tiny: str, run_bundle: Run
+) -> subprocess.CompletedProcess[str]:
+    options = {**train_options, "output_dir": trained, "resume": "true", "epochs": 3}
+    return run_bundle(TRAIN, tiny, "configs/individual_bounds.yaml", **options)
+
+
+def test_training_leaves_best_and_last_checkpoint(trained: Path) -> None:
+    files = {path.name for path in (trained / "checkpoints").iterdir()}
+    assert "model.pt" in files
+    assert sum(name.startswith("checkpoint_epoch=") for name in files) == 1
+    torch.load(trained / "checkpoints" / "model.pt", weights_only=True)
+
+
+def test_training_logs_every_term_and_overlays(trained: Path) -> None:
+    scalars: dict[str, list[float]] = {}
+    images: list[str] = []
+    for file in (trained / "tensorboard").iterdir():
+        events = EventAccumulator(str(file)).Reload()
+        scalars |= {tag: [event.value for event in events.Scalars(tag)] for tag in events.Tags()["scalars"]}
+        images += events.Tags()["images"]
+    assert {"partial_ce", "size", "loss", "val_mean_dice", "val_slice_dice", "train_size"} <= set(scalars)
+    total = np.add(scalars["partial_ce"], scalars["size"])
+    np.testing.assert_allclose(total, scalars["loss"], rtol=1e-5)
+    assert any(tag.startswith("overlay/") for tag in images)
+
+
+def test_resume_goes_on_from_the_last_epoch(trained: Path, resumed: subprocess.CompletedProcess[str]) -> None:
+    succeeded(resumed)
+    assert "Epoch[3]" in resumed.stdout + resumed.stderr
+    assert "Epoch[1] Metrics" not in resumed.stdout
+    last = torch.load(trained / "checkpoints" / "checkpoint_epoch=3.pt", weights_only=True)
+    assert {"model", "optimizer", "lr_scheduler", "trainer"} <= set(last)
+
+
+def test_a_finished_run_is_not_overwritten(
+    trained: Path, train_options: dict[str, object], tiny: str, run_bundle: Run
+) -> None:
+    before = {path: path.stat().st_mtime_ns for path in trained.rglob("*") if path.is_file()}
+    result = run_bundle(TRAIN, tiny, output_dir=trained, **train_options)
+    assert result.returncode != 0
+    assert result.stderr.strip().splitlines()[-1].startswith("OutputDirError: output_dir")
+    assert before == {path: path.stat().st_mtime_ns for path in trained.rglob("*") if path.is_file()}
+
+
+def test_evaluate_writes_a_row_a_case(
+    trained: Path, resumed: object, phantoms: Path, tiny: str, run_bundle: Run
+) -> None:
+    succeeded(run_bundle(TRAIN, tiny, EVALUATE, dataset_dir=phantoms, output_dir=trained, section="test"))
+    folder = trained / "evaluation" / "test"
+    for metric in ("val_mean_dice", "val_slice_dice", "val_hd95_mm"):
+        with (folder / f"{metric}_raw.csv").open() as file:
+            rows = list(csv.reader(file))
+        assert len(rows) == 1 + 2, rows  # a heading, both phases of one patient
+        assert all(row[0].startswith("patient") for row in rows[1:])
+
+
+@pytest.mark.parametrize("suffix", [".nii.gz", ".mhd"])
+def test_masks_lie_on_the_grid_of_any_scan(
+    trained: Path, phantoms: Path, tmp_path: Path, tiny: str, run_bundle: Run, suffix: str
+) -> None:
+    source = sitk.ReadImage(str(next(phantoms.glob("*_ED.nii.gz"))))
+    scans = tmp_path / "scans"
+    scans.mkdir()
+    # as stored, with the slices along the first axis, and mirrored; all oblique
+    made = {
+        "plain": source,
+        "permuted": sitk.PermuteAxes(source, (2, 0, 1)),
+        "flipped": sitk.Flip(source, (True, False, True)),
+    }
+    for name, image in made.items():
+        sitk.WriteImage(image, str(scans / f"{name}{suffix}"))
+    result = run_bundle(
+        INFERENCE,
+        tiny,
+        dataset_dir=scans,
+        checkpoint=trained / "checkpoints" / "model.pt",
+        output_dir=tmp_path / "masks",
+    )
+    succeeded(result)
+    masks = {}
+    for name, image in made.items():
+        masks[name] = sitk.ReadImage(str(tmp_path / "masks" / f"{name}_seg.nii.gz"))
+        assert masks[name].GetSize() == image.GetSize()
+        np.testing.assert_allclose(masks[name].GetSpacing(), image.GetSpacing(), rtol=1e-5)
+        np.testing.assert_allclose(masks[name].GetOrigin(), image.GetOrigin(), atol=1e-3)
+        np.testing.assert_allclose(masks[name].GetDirection(), image.GetDirection(), atol=1e-5)
+        assert set(np.unique(sitk.GetArrayViewFromImage(masks[name]))) <= {0, 1}
+    np.testing.assert_array_equal(
+        sitk.GetArrayFromImage(masks["plain"]),
+        sitk.GetArrayFromImage(sitk.PermuteAxes(masks["permuted"], (1, 2, 0))),
+    )
+
+
+def test_processes_train_together(train_options: dict[str, object], tiny: str, run_bundle: Run, tmp_path: Path) -> None:
+    launcher = (sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2", "-m")
+    result = run_bundle(
+        TRAIN, tiny, f"{BUNDLE}/multi_gpu_train.yaml", launcher=launcher, output_dir=tmp_path / "run", **train_options
+    )
+    succeeded(result)
+    names = {path.name for path in (tmp_path / "run" / "checkpoints").iterdir()}
+    assert names == {"model.pt", "checkpoint_epoch=2.pt"}
+    state = torch.load(tmp_path / "run" / "checkpoints" / "model.pt", weights_only=True)
+    assert not any(key.startswith("module.") for key in state)
+
+
+def bundle_command(*arguments: object) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "monai.bundle", *map(str, arguments)],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=600,
+    )
+
+
+def test_network_matches_the_metadata() -> None:
+    succeeded(
+        bundle_command(
+            "verify_net_in_out",
+            *("--net_id", "network_def", "--meta_file", f"{BUNDLE}/metadata.json"),
+            *("--config_file", INFERENCE, "--n", 4, "--device", "cpu"),
+        )
+    )
+
+
+def test_metadata_follows_the_schema() -> None:
+    schema = ROOT.parent / "shared" / "schema" / "meta_schema_20240725.json"
+    if not schema.is_file():
+        pytest.skip("no copy of MONAI's metadata schema: it is downloaded by `monai.bundle verify_metadata`")
+    jsonschema.validate(json.loads((ROOT / BUNDLE / "metadata.json").read_text()), json.loads(schema.read_text()))
+
+
+def test_released_weights_export_to_torchscript(tmp_path: Path) -> None:
+    exported = tmp_path / "model.ts"
+    succeeded(
+        bundle_command(
+            "ckpt_export",
+            *("--net_id", "network_def", "--filepath", exported, "--meta_file", f"{BUNDLE}/metadata.json"),
+            *("--config_file", INFERENCE, "--ckpt_file", "bundles/cine_lv_segmentation/models/model.pt"),
+        )
+    )
+    network = ConfigWorkflow(
+        config_file=str(ROOT / INFERENCE),
+        meta_file=str(ROOT / BUNDLE / "metadata.json"),
+        workflow_type="infer",
+        logging_file=False,
+        device=torch.device("cpu"),
+    ).network_def.eval()
+    network.load_state_dict(torch.load(ROOT / "bundles/cine_lv_segmentation/models/model.pt", weights_only=True))
+    image = torch.rand(1, 1, 64, 64)
+    with torch.no_grad():
+        torch.testing.assert_close(torch.jit.load(exported)(image), network(image))
+
+
+@pytest.mark.parametrize(("file", "workflow_type"), [("train.yaml", "train"), ("inference.yaml", "infer")])
+def test_workflow_has_monais_properties(file: str, workflow_type: str) -> None:
+    workflow = ConfigWorkflow(
+        config_file=str(ROOT / BUNDLE / file),
+        meta_file=str(ROOT / BUNDLE / "metadata.json"),
+        workflow_type=workflow_type,
+        logging_file=False,
+    )
+    assert not workflow.check_properties()
