@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import argparse
 import csv
+import logging
 import os
 import shlex
 import shutil
@@ -212,6 +213,7 @@ class Demo:
         Returns:
             Predictions by case.
         """
+        logging.getLogger("monai.bundle").setLevel(logging.ERROR)  # its remarks on where configs lie
         workflow = ConfigWorkflow(
             config_file=[str(ROOT / file) for file in self.configs(level, f"{BUNDLE_CONFIGS}/evaluate.yaml")],
             logging_file=False,
@@ -226,8 +228,9 @@ class Demo:
 
         @evaluator.on(Events.ITERATION_COMPLETED)
         def collect(engine: Engine) -> None:
-            items: list[dict[str, Any]] = engine.state.output  # type: ignore[assignment]
-            for item in items:
+            inputs: list[dict[str, Any]] = engine.state.batch  # type: ignore[assignment]
+            outputs: list[dict[str, Any]] = engine.state.output  # type: ignore[assignment]
+            for item in ({**given, **output} for given, output in zip(inputs, outputs, strict=True)):
                 image = read_volume(Path(item["image"].meta["filename_or_obj"]))
                 to_scan = ResampleToMatch(mode="nearest", padding_mode="border")
                 seed = np.asarray(to_scan(item["weak_label"].float(), img_dst=image[None]))[0]

@@ -3,6 +3,7 @@
 from sizeloss_monai.bundle.clear_errors import install_clear_errors
 from sizeloss_monai.bundle.config_check import ConfigError, check_config, unused_names
 from sizeloss_monai.bundle.output_dir import OutputDirError, latest_checkpoint, prepare_output_dir
+from sizeloss_monai.bundle.run_record import record_run
 
 __all__ = [
     "ConfigError",
@@ -11,5 +12,6 @@ __all__ = [
     "install_clear_errors",
     "latest_checkpoint",
     "prepare_output_dir",
+    "record_run",
     "unused_names",
 ]

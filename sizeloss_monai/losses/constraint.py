@@ -119,7 +119,7 @@ class SizeConstraintLoss(_Loss):
             bounds: lower and upper bound per item and class in voxels, shape ``[B, C, 2]``.
 
         Raises:
-            ValueError: when ``bounds`` is not of that shape, or a constrained class is not below ``C``, or there is none.
+            ValueError: when ``bounds`` is not of that shape, a constrained class is not below ``C``, or there is none.
         """
         if bounds.shape != (*input.shape[:2], 2):
             raise ValueError(f"bounds must have shape {[*input.shape[:2], 2]}, found {list(bounds.shape)}.")

@@ -104,7 +104,7 @@ class LabelToSizeBounds(Transform):
 
         Raises:
             ValueError: when ``mode`` is none of these, a number is out of range, or ``common_bounds`` is missing, not
-                of that shape, NaN, negative or has a lower bound above its upper one.
+                of that shape, NaN, negative or has a lower bound that is infinite or above its upper one.
         """
         if mode not in MODES:
             raise ValueError(f"mode must be one of {MODES}, found {mode!r}.")
@@ -117,10 +117,11 @@ class LabelToSizeBounds(Transform):
             if common_bounds is None:
                 raise ValueError("mode 'common' needs common_bounds.")
             given = np.asarray(common_bounds, dtype=np.float32)
-            if given.shape != (num_classes, 2) or not (given[:, 0] <= given[:, 1]).all() or (given < 0).any():
+            in_order = given.shape == (num_classes, 2) and (given[:, 0] >= 0) & (given[:, 0] <= given[:, 1])
+            if not np.all(in_order) or np.isinf(given[:, 0]).any():
                 raise ValueError(
-                    f"common_bounds: expected {num_classes} pairs 0 <= lower <= upper, one a class, "
-                    f"found {given.tolist()}."
+                    f"common_bounds: expected {num_classes} pairs 0 <= lower <= upper with a finite lower bound, one "
+                    f"a class, found {given.tolist()}."
                 )
             self.common_bounds = torch.from_numpy(given)
         self.mode = mode

@@ -48,6 +48,13 @@ class LabelToSizeBoundsd(MapTransform):
         self.converter = LabelToSizeBounds(mode, num_classes, common_bounds, lower_factor, upper_factor)
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
+        """
+        Args:
+            data: an item with the annotation.
+
+        Returns:
+            A copy with the bounds, float32, shape ``[num_classes, 2]``.
+        """
         out = dict(data)
         out[self.output_key] = self.converter(out[self.keys[0]])
         return out

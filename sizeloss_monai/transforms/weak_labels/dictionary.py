@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from typing import Any
 
 from monai.config import KeysCollection
-from monai.transforms import MapTransform, Transform
+from monai.transforms import MapTransform
 from monai.utils import ensure_tuple
 
 from sizeloss_monai.transforms.weak_labels.array import (
@@ -34,7 +34,7 @@ class _WeakLabeld(MapTransform):
 
     backend = LabelToErodedSeed.backend
 
-    def __init__(self, keys: KeysCollection, output_keys: KeysCollection, converter: Transform) -> None:
+    def __init__(self, keys: KeysCollection, output_keys: KeysCollection, converter: Callable[..., Any]) -> None:
         super().__init__(keys)
         self.output_keys = ensure_tuple(output_keys)
         if len(self.output_keys) != len(self.keys):

@@ -1,0 +1,64 @@
+"""What made a run: written beside its results, so that a number can be traced."""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import subprocess
+import sys
+from datetime import datetime, timezone
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import torch
+
+__all__ = ["record_run"]
+
+PACKAGES = ("sizeloss-monai", "monai", "torch", "pytorch-ignite", "numpy")
+
+
+def _commit() -> str | None:
+    """The commit of the source this package is run from, with ``-dirty`` where it was changed; None outside a checkout."""
+    command = ["git", "-C", str(Path(__file__).parent), "describe", "--always", "--dirty", "--abbrev=12"]
+    try:
+        return subprocess.run(command, capture_output=True, text=True, check=True, timeout=10).stdout.strip()
+    except (OSError, subprocess.SubprocessError):
+        return None
+
+
+def _machine() -> dict[str, Any]:
+    gpus = [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())]
+    return {
+        "system": platform.system(),
+        "processor": platform.machine(),
+        "cores": os.cpu_count(),
+        "threads": torch.get_num_threads(),
+        "gpus": gpus,
+    }
+
+
+def record_run(output_dir: str | Path, **settings: Any) -> None:
+    """Add an entry to ``<output_dir>/run.json``: command, time, commit, versions, machine class and settings.
+
+    A resumed run has one entry for each start.
+
+    Args:
+        output_dir: of the run; must exist.
+        settings: what else to note, such as the seed; anything JSON can hold.
+    """
+    file = Path(output_dir) / "run.json"
+    entries = json.loads(file.read_text()) if file.is_file() else []
+    entries.append(
+        {
+            "command": sys.argv,
+            "started": datetime.now(timezone.utc).isoformat(timespec="seconds"),
+            "commit": _commit(),
+            "python": platform.python_version(),
+            "packages": {name: version(name) for name in PACKAGES},
+            "machine": _machine(),
+            **settings,
+        }
+    )
+    file.write_text(json.dumps(entries, indent=2) + "\n")
