@@ -24,7 +24,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import nibabel as nib
 import numpy as np
 import yaml
 from ignite.engine import Engine, Events
@@ -213,7 +212,6 @@ class Demo:
         Returns:
             Predictions by case.
         """
-        logging.getLogger("monai.bundle").setLevel(logging.ERROR)  # its remarks on where configs lie
         workflow = ConfigWorkflow(
             config_file=[str(ROOT / file) for file in self.configs(level, f"{BUNDLE_CONFIGS}/evaluate.yaml")],
             logging_file=False,
@@ -275,7 +273,8 @@ class Demo:
 
     def draw_overlays(self, predictions: dict[Level, dict[str, Prediction]]) -> None:
         """Draw the largest slice of every test case under every level's prediction."""
-        rows, titles = [], []
+        rows: list[list[Panel]] = []
+        titles = []
         for case, reference in next(iter(predictions.values())).items():
             z = largest_slice(reference.truth)
             image, spacing = np.asarray(reference.image)[..., z], spacing_of(reference.image)[:2]
@@ -320,9 +319,9 @@ class Demo:
         )
         self.check(process, log)
         image, truth = read_volume(scan), np.asarray(read_volume(folder / "patient001_ES_gt.mhd")) == CAVITY
-        saved = nib.load(folder / "masks" / "patient001_ES_seg.nii.gz")
-        mask = np.asarray(saved.dataobj)
-        same_grid = mask.shape == image.shape and np.allclose(saved.affine, image.affine.numpy(), atol=1e-3)
+        saved = read_volume(folder / "masks" / "patient001_ES_seg.nii.gz")
+        mask = np.asarray(saved)
+        same_grid = saved.shape == image.shape and np.allclose(saved.affine, image.affine, atol=1e-3)
         volume = float((mask > 0).sum() * np.prod(spacing_of(image)) / 1000)
         self.draw_new_scan(np.asarray(image), mask, truth, spacing_of(image))
         return (
@@ -336,15 +335,14 @@ class Demo:
     ) -> None:
         """Draw every slice of the new scan with its mask."""
         columns = (image.shape[2] + 1) // 2
-        panels = []
+        panels: list[Panel | None] = []
         for z in range(image.shape[2]):
             outlines = [
                 Outline(mask[..., z], "red", "mask of the network with size bounds", 0.25),
                 Outline(truth[..., z], "lime", "truth", style=":"),
             ]
             panels.append(Panel(image[..., z], outlines, spacing[:2], f"slice {z + 1}"))
-        if len(panels) < 2 * columns:
-            panels.append(Panel(np.zeros(image.shape[:2]), (), spacing[:2]))
+        panels += [None] * (2 * columns - len(panels))
         rows = [panels[:columns], panels[columns:]]
         overlay_figure(rows, title="A new scan, base to apex").savefig(self.dir / "new_scan.png", dpi=120)
 
@@ -356,7 +354,9 @@ class Demo:
         print(f"2. Training, {self.jobs} at a time on one thread each", flush=True)
         self.train()
         print("3. Evaluation on the test patients", flush=True)
+        logging.disable(logging.WARNING)  # scores come below, and remarks on where configs lie help nobody here
         predictions = {level: self.evaluate(level) for level in LEVELS}
+        logging.disable(logging.NOTSET)
         table = self.write_results()
         self.draw_overlays(predictions)
         print("4. A new scan", flush=True)

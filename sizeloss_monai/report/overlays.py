@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -34,14 +34,14 @@ class Outline:
         color: any colour matplotlib knows.
         name: in the legend; "" for none.
         fill: opacity of the inside, 0 (contour only) to 1.
-        style: of the contour's line, such as ``"-"`` or ``":"``.
+        style: of the contour's line.
     """
 
     mask: NDArray[Any]
     color: str
     name: str = ""
     fill: float = 0.0
-    style: str = "-"
+    style: Literal["-", "--", ":"] = "-"
 
 
 @dataclass(frozen=True)
@@ -137,8 +137,14 @@ def draw_panel(axes: Axes, panel: Panel) -> None:
         spine.set_visible(False)
 
 
+def _height_by_width(panel: Panel) -> float:
+    """Ratio of a panel's sides in mm."""
+    width, height = (n * s for n, s in zip(np.shape(panel.image), panel.spacing, strict=True))
+    return float(height / width)
+
+
 def overlay_figure(
-    rows: Sequence[Sequence[Panel]],
+    rows: Sequence[Sequence[Panel | None]],
     column_titles: Sequence[str] = (),
     row_titles: Sequence[str] = (),
     title: str = "",
@@ -153,7 +159,7 @@ def overlay_figure(
         overlay_figure([[panel]], column_titles=["+ size"]).savefig("overlay.png", dpi=130)
 
     Args:
-        rows: panels by row; every row has as many.
+        rows: panels by row; every row has as many. Where there is None the grid stays empty.
         column_titles: one a column, or none.
         row_titles: one a row, or none.
         title: above the grid.
@@ -175,7 +181,8 @@ def overlay_figure(
     left = _LABEL_INCHES if row_titles else 0.05
     top = 0.3 * bool(title) + 0.3 * bool(column_titles) + 0.05
     width = left + num_columns * _PANEL_INCHES + 0.05
-    height = top + len(rows) * _PANEL_INCHES + _LEGEND_INCHES
+    panel_inches = _PANEL_INCHES * max((_height_by_width(panel) for row in rows for panel in row if panel), default=1.0)
+    height = top + len(rows) * panel_inches + _LEGEND_INCHES
     figure = Figure(figsize=(width, height), facecolor="white")
     grid = figure.subplots(
         len(rows),
@@ -189,12 +196,15 @@ def overlay_figure(
     handles: dict[str, Line2D] = {}
     for i, row in enumerate(rows):
         for j, panel in enumerate(row):
-            draw_panel(grid[i, j], panel)
+            if panel is None:
+                grid[i, j].set_axis_off()
+            else:
+                draw_panel(grid[i, j], panel)
             if i == 0 and column_titles:
                 grid[i, j].set_title(column_titles[j], fontsize=10, pad=4)
             if j == 0 and row_titles:
                 grid[i, j].set_ylabel(row_titles[i], fontsize=9)
-            for outline in panel.outlines:
+            for outline in panel.outlines if panel else ():
                 if outline.name:
                     line = Line2D([], [], color=outline.color, linestyle=outline.style, label=outline.name)
                     handles.setdefault(outline.name, line)

@@ -11,7 +11,7 @@ from pathlib import Path
 import jsonschema
 import numpy as np
 import pytest
-import SimpleITK as sitk
+import SimpleITK as sitk  # noqa: N813
 import torch
 from bundle_runs import BUNDLE, ROOT, Run
 from monai.bundle import ConfigWorkflow

@@ -67,8 +67,8 @@ class TestOverlayFigure:
         assert axes.get_xlim() == (-1.0, 5.0)
         assert axes.get_ylim() == (6.75, -0.75)
         vertices = np.concatenate([path.vertices for path in axes.collections[0].get_paths()])
-        assert vertices[:, 0].max() == pytest.approx(4.0)  # the right edge: index 2 of the first axis
-        assert vertices[:, 1].min() == pytest.approx(0.0)
+        assert vertices[:, 0].max() == pytest.approx(5.0)  # the outer edge of index 2 of the first axis
+        assert vertices[:, 1].min() == pytest.approx(-0.75)
 
     def test_colours_appear(self):
         image = np.zeros((24, 20))
@@ -81,6 +81,14 @@ class TestOverlayFigure:
         figure = overlay_figure([[Panel(np.eye(6), [Outline(np.ones((6, 6)), "red")])]])
         assert len(panel_axes(figure)[0].collections[0].get_paths()[0].vertices) > 4
 
+    def test_none_leaves_a_gap(self):
+        figure = overlay_figure([[Panel(np.eye(6)), None]])
+        assert [axes.axison for axes in figure.axes] == [True, False]
+
+    def test_panels_fill_their_place(self):
+        wide, narrow = (overlay_figure([[Panel(np.eye(8, 4), spacing=s)]]) for s in ((2.0, 1.0), (1.0, 2.0)))
+        assert wide.get_figheight() < narrow.get_figheight()
+
     def test_constant_and_tiny_images(self):
         pixels(overlay_figure([[Panel(np.ones((1, 1)), [Outline(np.ones((1, 1)), "red")])]]))
 
@@ -92,13 +100,19 @@ class TestOverlayFigure:
             ([[Panel(np.ones((2, 2)))] * 2, [Panel(np.ones((2, 2)))]], {}, "rows must"),
             ([[Panel(np.ones((2, 2)))]], {"column_titles": ["a", "b"]}, "column_titles"),
             ([[Panel(np.ones((2, 2)))]], {"row_titles": ["a", "b"]}, "row_titles"),
-            ([[Panel(np.ones((2, 2, 2)))]], {}, r"image must have shape \[H, W\]"),
             ([[Panel(np.ones((2, 2)), [Outline(np.ones((2, 3)), "red")])]], {}, "mask must have the image's shape"),
         ],
     )
     def test_bad_arguments(self, rows, titles, match):
         with pytest.raises(ValueError, match=match):
             overlay_figure(rows, **titles)
+
+
+def test_image_of_another_rank():
+    from matplotlib.figure import Figure
+
+    with pytest.raises(ValueError, match=r"image must have shape \[H, W\]"):
+        draw_panel(Figure().subplots(), Panel(np.ones((2, 2, 2))))
 
 
 def test_draw_panel_writes_the_note():

@@ -26,6 +26,7 @@ def _seed_slices(
     ids = convert_to_numpy(label)
     if ids.ndim not in (3, 4) or ids.shape[0] != 1:
         raise ValueError(f"label must have shape [1, H, W] or [1, H, W, D], found {list(ids.shape)}.")
+    _check_ids(np.unique(ids), "label")
     volume = ids[0] if ids.ndim == 4 else ids[0][..., None]
     weak = np.full(volume.shape, ignore_index, dtype=np.uint8)
     for index in range(volume.shape[-1]):
@@ -34,6 +35,12 @@ def _seed_slices(
                 seed = make_seed(volume[..., index] == class_id, index, int(class_id))
                 weak[..., index][seed] = class_id
     return _like(weak.reshape(ids.shape), label)
+
+
+def _check_ids(found: np.ndarray, name: str) -> None:
+    """Refuse what uint8 would silently turn into another class."""
+    if not np.isin(found, np.arange(256)).all():
+        raise ValueError(f"{name} must hold whole ids from 0 to 255, found {found.tolist()}.")
 
 
 def _like(weak: np.ndarray, label: NdarrayOrTensor) -> Any:
@@ -83,6 +90,9 @@ class LabelToErodedSeed(Transform):
 
         Returns:
             Weak label, uint8, of the same shape and container.
+
+        Raises:
+            ValueError: when ``label`` is not of such a shape, or an id does not fit into uint8.
         """
         return _seed_slices(label, self.ignore_index, lambda mask, *_: eroded_seed(mask, self.sizes))
 
@@ -121,6 +131,9 @@ class LabelToDiscSeed(Transform):
 
         Returns:
             Weak label, uint8, of the same shape and container.
+
+        Raises:
+            ValueError: when ``label`` is not of such a shape, or an id does not fit into uint8.
         """
 
         def make_seed(mask: np.ndarray, index: int, class_id: int) -> np.ndarray:
@@ -158,6 +171,5 @@ class ScribbleToWeakLabel(Transform):
         found = np.unique(ids)
         if self.unannotated != self.ignore_index and self.ignore_index in found:
             raise ValueError(f"scribbles use the id {self.ignore_index}, which stands for unannotated here.")
-        if not np.isin(found, np.arange(256)).all():
-            raise ValueError(f"scribbles must hold whole ids from 0 to 255, found {found.tolist()}.")
+        _check_ids(found, "scribbles")
         return _like(np.where(ids == self.unannotated, self.ignore_index, ids).astype(np.uint8), scribble)
