@@ -35,8 +35,9 @@ def _strings(config: Any) -> Iterator[str]:
 
 def _workflow_ids() -> set[str]:
     """Ids by which MONAI's workflows, not another item, ask for a value."""
-    properties = {**TrainProperties, **InferProperties}
-    return {ReferenceResolver.normalize_id(p[BundlePropertyConfig.ID]) for p in properties.values()}
+    # two lists: properties of the same name, such as the evaluator, have an id in each
+    properties = [*TrainProperties.values(), *InferProperties.values()]
+    return {ReferenceResolver.normalize_id(str(p[BundlePropertyConfig.ID])) for p in properties}
 
 
 def unused_names(config: dict[str, Any], also_known: Sequence[str] = ()) -> dict[str, list[str]]:

@@ -44,7 +44,7 @@ class LossTermsHandler:
         for name, value in self.loss.values.items():
             self.sums[name] = self.sums.get(name, torch.zeros_like(value)) + value
         self.count += 1
-        engine.state.output["loss_terms"] = self.loss.values  # type: ignore[index, call-overload]
+        engine.state.output["loss_terms"] = self.loss.values  # type: ignore[index]
 
     def _publish(self, engine: Engine) -> None:
         for name, value in self.sums.items():

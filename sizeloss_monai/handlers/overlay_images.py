@@ -6,6 +6,7 @@ from typing import Any
 
 import torch
 from ignite.engine import Engine, Events
+from monai.transforms.utils import rescale_array
 from monai.utils import optional_import
 from monai.visualize import blend_images
 
@@ -14,20 +15,25 @@ __all__ = ["OverlayImagesHandler", "overlay_row"]
 SummaryWriter, _ = optional_import("torch.utils.tensorboard", name="SummaryWriter")
 
 
-def overlay_row(image: torch.Tensor, *masks: torch.Tensor, alpha: float = 0.5) -> torch.Tensor:
+def overlay_row(image: torch.Tensor, *masks: torch.Tensor, num_classes: int = 2, alpha: float = 0.5) -> torch.Tensor:
     """The image, then the image under each mask, side by side.
 
     Args:
         image: shape ``[1, H, W]``, any range.
-        masks: class ids, each of shape ``[1, H, W]``; 0 is not coloured.
+        masks: class ids, each of shape ``[1, H, W]``; 0 is not coloured, another has one colour in every mask.
+        num_classes: including the background.
         alpha: opacity of a mask.
 
     Returns:
         RGB in 0..1, shape ``[3, H, W * (1 + len(masks))]``.
     """
-    panels = [torch.as_tensor(blend_images(image, torch.zeros_like(image), alpha=alpha))]
-    panels += [torch.as_tensor(blend_images(image, mask.to(image), alpha=alpha, cmap="autumn")) for mask in masks]
-    return torch.cat(panels, dim=-1).float().clamp(0, 1)
+    grey = torch.as_tensor(rescale_array(image)).float()
+    panels = [grey.expand(3, -1, -1)]
+    for mask in masks:
+        # blend_images would rescale every mask by the classes it happens to hold
+        shade = mask.to(grey) / (num_classes - 1)
+        panels.append(torch.as_tensor(blend_images(grey, shade, alpha=alpha, cmap="autumn", rescale_arrays=False)))
+    return torch.cat(panels, dim=-1).clamp(0, 1)
 
 
 class OverlayImagesHandler:
@@ -80,7 +86,9 @@ class OverlayImagesHandler:
                 weak = torch.as_tensor(item["weak_label"])
                 masks.append(torch.where(weak == self.ignore_index, 0, weak))
             row = overlay_row(
-                torch.as_tensor(item["image"])[..., index].cpu(), *(mask[..., index].cpu() for mask in reversed(masks))
+                torch.as_tensor(item["image"])[..., index].cpu(),
+                *(mask[..., index].cpu() for mask in reversed(masks)),
+                num_classes=len(item["label"]),
             )
             self.writer.add_image(f"overlay/{item.get('case', self.shown)}", row, engine.state.epoch)
             self.shown += 1

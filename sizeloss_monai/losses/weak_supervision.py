@@ -32,7 +32,7 @@ class WeakSupervisionLoss(nn.Module):
     def __init__(self, terms: Mapping[str, Mapping[str, Any]]) -> None:
         """
         Args:
-            terms: by name, a mapping with ``loss`` (a callable of logits and target), ``target`` (the key of its
+            terms: by name, a mapping with ``loss`` (an ``nn.Module`` of logits and target), ``target`` (the key of its
                 target) and optionally ``weight`` (default 1).
 
         Raises:

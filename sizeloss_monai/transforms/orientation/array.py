@@ -37,8 +37,10 @@ class ThroughPlaneLast(InvertibleTransform):
             TypeError: when ``img`` has no affine.
         """
         if not isinstance(img, MetaTensor):
-            raise TypeError(f"img must be a MetaTensor, found {type(img).__name__}: without an affine no axis is wider.")
-        out = Orientation(axcodes=self._axcodes(img))(img)
+            raise TypeError(
+                f"img must be a MetaTensor, found {type(img).__name__}: without an affine no axis is wider."
+            )
+        out: Any = Orientation(axcodes=self._axcodes(img))(img)
         # the codes differ from scan to scan: whichever Orientation inverts this must not ask for its own record
         out.applied_operations[-1][TraceKeys.ID] = TraceKeys.NONE
         return out

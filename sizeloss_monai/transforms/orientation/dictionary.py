@@ -28,6 +28,13 @@ class ThroughPlaneLastd(MapTransform, InvertibleTransform):
         self.converter = ThroughPlaneLast()
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
+        """
+        Args:
+            data: an item with the volumes.
+
+        Returns:
+            A copy with the volumes permuted.
+        """
         out = dict(data)
         for key in self.key_iterator(out):
             out[key] = self.converter(out[key])

@@ -67,9 +67,7 @@ class LabelToErodedSeed(Transform):
 
     backend = [TransformBackends.NUMPY]
 
-    def __init__(
-        self, sizes: Sequence[int] = (10, 7, 6, 5, 4, 3, 2), ignore_index: int = DEFAULT_IGNORE_INDEX
-    ) -> None:
+    def __init__(self, sizes: Sequence[int] = (10, 7, 6, 5, 4, 3, 2), ignore_index: int = DEFAULT_IGNORE_INDEX) -> None:
         """
         Args:
             sizes: edge lengths of the square elements in pixels, strictly decreasing.

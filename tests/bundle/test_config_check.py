@@ -1,0 +1,177 @@
+import pytest
+import yaml
+from monai.bundle import ConfigWorkflow
+
+from sizeloss_monai.bundle import ConfigError, check_config, unused_names
+
+
+def make_config(**changes):
+    return {
+        "imports": ["$import os"],
+        "epochs": 3,
+        "output_dir": "runs",
+        "loss": {"_target_": "torch.nn.Identity"},
+        "network": {"_target_": "torch.nn.Identity"},
+        "optimizer": {"lr": 1, "momentum": 0.9},
+        "train": {
+            "dataset": [1],
+            "steps": "$[@epochs] * 2",
+            "trainer": {"_target_": "builtins.dict", "s": "@train#steps"},
+        },
+        "folder": "$os.path.join(@output_dir, str(@optimizer#lr), str(@optimizer::momentum))",
+        "initialize": ["$@folder"],
+        "run": ["$@train#trainer", "$@loss", "$@network"],
+        **changes,
+    }
+
+
+def test_nothing_is_unused():
+    assert unused_names(make_config()) == {}
+
+
+@pytest.mark.parametrize(
+    ("name", "suggestion"),
+    [
+        ("epoch", "epochs"),
+        ("Epochs", "epochs"),
+        ("outputdir", "output_dir"),
+        ("optimiser", "optimizer"),
+        ("initialise", "initialize"),
+        ("trian", "train"),
+    ],
+)
+def test_misspelt_name_with_a_suggestion(name, suggestion):
+    unused = unused_names(make_config(**{name: 1}))
+    assert unused.keys() == {name}
+    assert suggestion in unused[name]
+
+
+@pytest.mark.parametrize(
+    ("section", "child", "suggestion"),
+    [("train", "step", "train::steps"), ("train", "datasets", "train::dataset"), ("optimizer", "lrr", "optimizer::lr")],
+)
+def test_misspelt_name_in_a_section(section, child, suggestion):
+    config = make_config()
+    config[section] = {**config[section], child: 1}
+    unused = unused_names(config)
+    assert unused.keys() == {f"{section}::{child}"}
+    assert suggestion in unused[f"{section}::{child}"]
+
+
+def test_a_name_like_no_other_has_no_suggestion():
+    assert unused_names(make_config(zzzzzz=1)) == {"zzzzzz": []}
+
+
+def test_every_unused_name_is_found():
+    assert unused_names(make_config(epoch=1, zzzzzz=1)).keys() == {"epoch", "zzzzzz"}
+
+
+def test_a_section_that_misses_in_the_config_altogether():
+    # an override of a nested name makes the section
+    assert "trian" in unused_names(make_config(trian={"steps": 1}))
+
+
+def test_a_name_is_used_wherever_the_reference_stands():
+    config = make_config(a=1, b=2, c=3, d=4)
+    config["run"] += [{"_target_": "builtins.dict", "x": [{"y": "@a"}]}, "$[@b for _ in range(2)]", "$f(@c) + @d"]
+    assert unused_names(config) == {}
+
+
+def test_mentioned_in_no_reference_is_not_used():
+    assert unused_names(make_config(a=1, note="$'a'")).keys() == {"a", "note"}
+
+
+def test_arguments_of_a_component_are_its_own_business():
+    config = make_config()
+    config["loss"]["anything"] = 1
+    assert unused_names(config) == {}
+
+
+def test_a_dictionary_used_as_a_whole_may_hold_anything():
+    config = make_config(checkpoint_items={"model": 1, "trainer": 2})
+    config["run"].append("$@checkpoint_items")
+    assert unused_names(config) == {}
+
+
+def test_ids_that_monais_workflows_ask_for_are_used():
+    config = {
+        "bundle_root": ".",
+        "dataset_dir": ".",
+        "device": "cpu",
+        "network_def": 1,
+        "train": {"trainer": 1, "dataset": {"data": []}, "inferer": 1, "preprocessing": 1, "key_metric": 1},
+        "validate": {"evaluator": 1, "dataset": 1, "postprocessing": 1, "handlers": 1},
+        "evaluator": 1,
+        "dataset": {"data": []},
+    }
+    assert unused_names(config) == {}
+    for section in ("train", "validate"):
+        changed = {**config, section: {**config[section], "datset": 1}}
+        assert unused_names(changed) == {f"{section}::datset": [f"{section}::dataset"]}
+
+
+@pytest.mark.parametrize("name", ["imports", "initialize", "run", "finalize", "_meta_", "_requires_"])
+def test_entry_points_are_used(name):
+    assert unused_names({name: {"a": 1}}) == {}
+
+
+def test_also_known():
+    assert unused_names(make_config(experiment=1), also_known=["experiment"]) == {}
+    assert unused_names(make_config(experiments=1), also_known=["experiment"]) == {"experiments": ["experiment"]}
+    config = make_config()
+    config["train"]["note"] = 1
+    assert unused_names(config, also_known=["train#note"]) == {}
+
+
+# ---- in a workflow
+
+
+@pytest.fixture
+def run(tmp_path):
+    """Run a config with overrides through MONAI's own workflow; return what its ``run`` gives."""
+
+    def call(*check_arguments, **overrides):
+        check = {"_target_": "sizeloss_monai.bundle.check_config", **dict(check_arguments)}
+        config = make_config()
+        config["initialize"].append(check)
+        file = tmp_path / "train.yaml"
+        file.write_text(yaml.safe_dump(config))
+        workflow = ConfigWorkflow(
+            config_file=str(file), workflow_type="train", meta_file=None, logging_file=False, **overrides
+        )
+        workflow.initialize()
+        return workflow.run()
+
+    return call
+
+
+def causes(error):
+    while error is not None:
+        yield error
+        error = error.__cause__ or error.__context__
+
+
+def test_right_overrides_pass(run):
+    assert run(epochs=7)[0] == {"s": [7, 7]}
+    assert run(**{"train#steps": "$[5, @epochs]"})[0] == {"s": [5, 3]}
+
+
+@pytest.mark.parametrize(
+    ("name", "suggestion"), [("epoch", "'epochs'"), ("train#step", "'train::steps'"), ("ouput_dir", "'output_dir'")]
+)
+def test_misspelt_override_stops_the_workflow(run, name, suggestion):
+    with pytest.raises(RuntimeError, match="Failed to instantiate") as caught:
+        run(**{name: 1})
+    errors = [error for error in causes(caught.value) if isinstance(error, ConfigError)]
+    assert len(errors) == 1
+    assert repr(name.replace("#", "::")) in str(errors[0])
+    assert f"did you mean {suggestion}" in str(errors[0])
+
+
+def test_also_known_in_a_config(run):
+    assert run(("also_known", ["experiment"]), experiment="x")[0] == {"s": [3, 3]}
+
+
+def test_outside_a_workflow():
+    with pytest.raises(RuntimeError, match="initialize"):
+        check_config()
