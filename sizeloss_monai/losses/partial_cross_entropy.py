@@ -41,7 +41,7 @@ def partial_cross_entropy(
 
 
 class PartialCrossEntropyLoss(_Loss):
-    r"""Cross-entropy over the annotated voxels :math:`\Omega_L` only (Kervadec et al. 2019, Eq. 1).
+    r"""Cross-entropy over the annotated voxels :math:`\Omega_L` only (Kervadec et al. 2019, section 3).
 
     .. math::
         H(S) = -\sum_{p \in \Omega_L} \log S_{p, y_p}

@@ -26,7 +26,7 @@ def class_probabilities(logits: torch.Tensor) -> torch.Tensor:
 
 
 def soft_size(probabilities: torch.Tensor) -> torch.Tensor:
-    r"""Soft size :math:`V_S = \sum_{p \in \Omega} S_p` of every class (Kervadec et al. 2019, section 3.1).
+    r"""Soft size :math:`V_S = \sum_{p \in \Omega} S_p` of every class (Kervadec et al. 2019, section 3).
 
     Args:
         probabilities: shape ``[B, C, *spatial]``.

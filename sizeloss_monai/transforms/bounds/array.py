@@ -27,7 +27,7 @@ def _class_sizes(label: torch.Tensor, num_classes: int) -> torch.Tensor:
 def common_size_bounds(
     labels: Sequence[NdarrayOrTensor], num_classes: int, lower_factor: float = 0.9, upper_factor: float = 1.1
 ) -> list[list[float]]:
-    """Common bounds from one fully annotated patient (Kervadec et al. 2019, section 4.2).
+    """Common bounds from one fully annotated patient (Kervadec et al. 2019, section 4).
 
     Args:
         labels: the patient's volumes, each of shape ``[1, H, W, D]`` with slices along the last axis.
@@ -61,7 +61,7 @@ class LabelToSizeBounds(Transform):
     r"""Lower and upper bound on the size of every class in what it is given, a slice or a whole volume.
 
     With :math:`\tau` the true size of a class and :math:`|\Omega|` the number of voxels (Kervadec et al. 2019,
-    sections 3.2 and 4.2):
+    sections 3 and 4):
 
     ================  ================================  ==================
     mode              class present                     class absent

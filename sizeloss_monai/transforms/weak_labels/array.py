@@ -52,7 +52,7 @@ def _like(weak: np.ndarray, label: NdarrayOrTensor) -> Any:
 
 
 class LabelToErodedSeed(Transform):
-    """Weak label by erosion of every foreground class (Kervadec et al. 2019, section 4.1), slice by slice.
+    """Weak label by erosion of every foreground class (Kervadec et al. 2019, section 4), slice by slice.
 
     The target is eroded by a square of 10 x 10 pixels; where that leaves nothing by 7 x 7, then by ever smaller
     ones, and where even the smallest leaves nothing its innermost pixel is kept. Background stays unannotated.
@@ -96,7 +96,7 @@ class LabelToErodedSeed(Transform):
 
 
 class LabelToDiscSeed(Transform):
-    """Weak label by a random disc inside every foreground class (Kervadec et al. 2019, section 4.1), slice by slice.
+    """Weak label by a random disc inside every foreground class (Kervadec et al. 2019, section 4), slice by slice.
 
     The centre is uniform in the target, the radius the largest that stays inside it, at most ``max_radius``. The
     disc depends on ``seed``, the case's name, the slice and the class only: the same in every epoch, worker and run.

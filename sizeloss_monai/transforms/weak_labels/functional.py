@@ -17,7 +17,7 @@ def _depth(mask: np.ndarray) -> np.ndarray:
 
 
 def eroded_seed(mask: np.ndarray, sizes: Sequence[int] = (10, 7, 6, 5, 4, 3, 2)) -> np.ndarray:
-    """Erode by the first square element that leaves something (Kervadec et al. 2019, section 4.1).
+    """Erode by the first square element that leaves something (Kervadec et al. 2019, section 4).
 
     Args:
         mask: boolean, shape ``[*spatial]``.

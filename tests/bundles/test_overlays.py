@@ -1,0 +1,99 @@
+"""Every overlay in `configs/` is a working experiment: its loss, bounds and one training batch."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from bundle_runs import BUNDLE, ROOT
+from monai.bundle import ConfigWorkflow
+
+PROTOCOLS = ("small.yaml", "paper.yaml", "demo.yaml", "release.yaml")
+SUPERVISION = ("partial_ce.yaml", "tags.yaml", "common_bounds.yaml", "individual_bounds.yaml", "full.yaml")
+
+
+def workflow(phantoms: Path, output: Path, overlays: list[str], **overrides: Any) -> ConfigWorkflow:
+    files = [
+        f"{BUNDLE}/train.yaml",
+        *(overlay if os.path.isabs(overlay) else f"configs/{overlay}" for overlay in overlays),
+    ]
+    made = ConfigWorkflow(
+        config_file=[str(ROOT / file) for file in files],
+        meta_file=str(ROOT / BUNDLE / "metadata.json"),
+        logging_file=False,
+        dataset_dir=str(phantoms),
+        output_dir=str(output),
+        device=torch.device("cpu"),
+        **overrides,
+    )
+    made.initialize()
+    return made
+
+
+def first_batch(made: ConfigWorkflow) -> dict[str, Any]:
+    batch: dict[str, Any] = next(iter(made.parser.get_parsed_content("train#dataloader")))
+    return batch
+
+
+def loss_of(made: ConfigWorkflow, batch: dict[str, Any]) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
+    parse = made.parser.get_parsed_content
+    image, targets = parse("train#trainer").prepare_batch(batch)
+    loss = parse("loss")
+    return loss(parse("network")(image), targets), loss.values
+
+
+def test_no_overlay_is_left_out() -> None:
+    assert {path.name for path in (ROOT / "configs").iterdir()} == {*PROTOCOLS, *SUPERVISION, "augmented_copies.yaml"}
+
+
+@pytest.mark.parametrize("overlay", SUPERVISION)
+def test_supervision(phantoms: Path, tiny: str, tmp_path: Path, overlay: str) -> None:
+    made = workflow(phantoms, tmp_path / "run", [tiny, overlay], batch_size=64)
+    batch = first_batch(made)
+    total, terms = loss_of(made, batch)
+    expected = {"partial_ce.yaml": {"partial_ce"}, "full.yaml": {"ce"}}.get(overlay, {"partial_ce", "size"})
+    assert set(terms) == expected
+    total.backward()
+    assert torch.isfinite(total)
+    size = (batch["label"] == 1).flatten(1).sum(dim=1)
+    lower, upper = batch["size_bounds"][:, 1].unbind(-1)
+    positive = size > 0
+    assert positive.any()
+    assert (~positive).any()
+    assert (upper[~positive] == 0).all()
+    if overlay == "tags.yaml":
+        assert (lower[positive] == 1).all()
+        assert (upper[positive] == 64 * 64).all()
+    elif overlay == "common_bounds.yaml":
+        assert len(lower[positive].unique()) == 1
+    else:
+        torch.testing.assert_close(lower, 0.9 * size)
+        torch.testing.assert_close(upper, 1.1 * size)
+
+
+@pytest.mark.parametrize("overlay", PROTOCOLS)
+def test_protocol(phantoms: Path, tmp_path: Path, overlay: str) -> None:
+    made = workflow(phantoms, tmp_path / "run", [overlay], batch_size=1)
+    batch = first_batch(made)
+    total, _ = loss_of(made, batch)
+    total.backward()
+    assert torch.isfinite(total)
+    edge = {"small.yaml": 128, "paper.yaml": 256, "demo.yaml": 72, "release.yaml": 128}[overlay]
+    assert batch["image"].shape == (1, 1, edge, edge)
+
+
+def test_augmented_copies(phantoms: Path, tiny: str, tmp_path: Path) -> None:
+    made = workflow(phantoms, tmp_path / "run", [tiny, "augmented_copies.yaml"])
+    slices = len(made.parser.get_parsed_content("train#dataset"))
+    dataset = made.parser.get_parsed_content("train#dataloader").dataset
+    assert len(dataset) == 5 * slices
+    positive = next(i for i in range(slices) if (dataset[i]["label"] == 1).sum() > 50)
+    copies = [dataset[positive + k * slices] for k in range(5) for _ in range(4)]
+    assert len({copy["image"].sum().item() for copy in copies}) > 1
+    for copy in copies:
+        seed = copy["weak_label"] == 1
+        assert set(copy["weak_label"].unique().tolist()) <= {1, 255}
+        assert (copy["label"][seed] == 1).all()
