@@ -16,6 +16,7 @@ import logging
 import os
 import shlex
 import shutil
+import signal
 import subprocess
 import sys
 import time
@@ -406,6 +407,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         parser.error("--jobs must be at least 1.")
     if args.overwrite:
         remove_outputs(args.output_dir)
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # trainings are then stopped too
     try:
         Demo(args.output_dir, args.jobs).run()
     except RuntimeError as error:

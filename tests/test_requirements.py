@@ -28,6 +28,7 @@ MODULES = {"pytorch-ignite": "ignite", "pyyaml": "yaml", "simpleitk": "SimpleITK
 INDIRECT = {
     "fire": "the command line `python -m monai.bundle`",
     "pyyaml": "MONAI reads the bundles' YAML configs with it",
+    "scikit-image": "MONAI's KeepLargestConnectedComponent, in the bundle's inference",
     "tensorboard": "torch.utils.tensorboard, for MONAI's TensorBoard handlers and ours",
     "tqdm": "Ignite's ProgressBar, which ProgressBarHandler wraps",
 }

@@ -20,7 +20,7 @@ PACKAGES = ("sizeloss-monai", "monai", "torch", "pytorch-ignite", "numpy")
 
 
 def _commit() -> str | None:
-    """The commit of the source this package is run from, with ``-dirty`` where it was changed; None outside a checkout."""
+    """The commit of the source, with ``-dirty`` where it was changed; None outside a checkout."""
     command = ["git", "-C", str(Path(__file__).parent), "describe", "--always", "--dirty", "--abbrev=12"]
     try:
         return subprocess.run(command, capture_output=True, text=True, check=True, timeout=10).stdout.strip()
