@@ -26,9 +26,12 @@ class HausdorffDistanceMMMetric(HausdorffDistanceMetric):
 
         Raises:
             TypeError: when ``y`` has no affine.
+            ValueError: when it is a batch of several items, which may differ in spacing: give a list instead.
         """
         if not isinstance(y, MetaTensor):
             raise TypeError(f"y must be a MetaTensor to know its spacing in mm, found {type(y).__name__}.")
+        if y.shape[0] != 1:
+            raise ValueError(f"y must hold one item (a list of items is fine), found a batch of {y.shape[0]}.")
         spacing = torch.as_tensor(y.pixdim).reshape(-1)[: y.ndim - 2].tolist()
         distance = super()._compute_tensor(y_pred, y, spacing=spacing, **kwargs)
         return torch.where(torch.isfinite(distance), distance, torch.nan)

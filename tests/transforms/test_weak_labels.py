@@ -465,3 +465,8 @@ def test_as_many_output_keys_as_keys(make):
 def test_in_a_compose():
     out = Compose([LabelToErodedSeedd()])({"label": volume()})
     np.testing.assert_array_equal(out["weak_label"], LabelToErodedSeed()(volume()))
+
+
+def test_scribbles_may_mark_unannotated_by_minus_one() -> None:
+    weak = ScribbleToWeakLabel(-1)(np.array([[[0, -1, 1]]]))
+    np.testing.assert_array_equal(weak, [[[0, 255, 1]]])

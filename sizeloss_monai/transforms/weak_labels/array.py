@@ -166,8 +166,8 @@ class ScribbleToWeakLabel(Transform):
             ValueError: when a class already has the id ``ignore_index``, or an id does not fit into uint8.
         """
         ids = convert_to_numpy(scribble)
-        found = np.unique(ids)
-        if self.unannotated != self.ignore_index and self.ignore_index in found:
+        found = np.setdiff1d(ids, [self.unannotated])  # which may be -1
+        if self.ignore_index in found:
             raise ValueError(f"scribbles use the id {self.ignore_index}, which stands for unannotated here.")
         _check_ids(found, "scribbles")
         return _like(np.where(ids == self.unannotated, self.ignore_index, ids).astype(np.uint8), scribble)
