@@ -14,7 +14,7 @@ import pytest
 import SimpleITK as sitk  # noqa: N813
 import torch
 from bundle_runs import BUNDLE, ROOT, Run
-from monai.bundle import ConfigWorkflow
+from monai.bundle import ConfigParser, ConfigWorkflow
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 TRAIN = f"{BUNDLE}/train.yaml"
@@ -178,13 +178,8 @@ def test_released_weights_export_to_torchscript(tmp_path: Path) -> None:
             *("--config_file", INFERENCE, "--ckpt_file", "bundles/cine_lv_segmentation/models/model.pt"),
         )
     )
-    network = ConfigWorkflow(
-        config_file=str(ROOT / INFERENCE),
-        meta_file=str(ROOT / BUNDLE / "metadata.json"),
-        workflow_type="infer",
-        logging_file=False,
-        device=torch.device("cpu"),
-    ).network_def.eval()
+    parser = ConfigParser(ConfigParser.load_config_file(str(ROOT / INFERENCE)))
+    network = parser.get_parsed_content("network_def").eval()
     network.load_state_dict(torch.load(ROOT / "bundles/cine_lv_segmentation/models/model.pt", weights_only=True))
     image = torch.rand(1, 1, 64, 64)
     with torch.no_grad():
@@ -192,11 +187,16 @@ def test_released_weights_export_to_torchscript(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(("file", "workflow_type"), [("train.yaml", "train"), ("inference.yaml", "infer")])
-def test_workflow_has_monais_properties(file: str, workflow_type: str) -> None:
+def test_workflow_has_monais_properties(phantoms: Path, tmp_path: Path, file: str, workflow_type: str) -> None:
     workflow = ConfigWorkflow(
         config_file=str(ROOT / BUNDLE / file),
         meta_file=str(ROOT / BUNDLE / "metadata.json"),
         workflow_type=workflow_type,
         logging_file=False,
+        bundle_root=str(ROOT / "bundles" / "cine_lv_segmentation"),
+        dataset_dir=str(phantoms),
+        output_dir=str(tmp_path / "run"),
+        device=torch.device("cpu"),
     )
-    assert not workflow.check_properties()
+    workflow.initialize()
+    assert workflow.check_properties() == []
