@@ -40,6 +40,7 @@ from sizeloss_monai.report import Outline, Panel, largest_slice, overlay_figure
 ROOT = Path(__file__).resolve().parents[1]
 BUNDLE_CONFIGS = "bundles/cine_lv_segmentation/configs"
 PROTOCOL = "configs/demo.yaml"
+MARKER = ".sizeloss_monai_demo"  # tells a folder of the demo's from one of the user's
 OUTPUTS = ("data", "runs", "new_scan", "results.csv", "results.md", "overlays.png", "new_scan.png")
 NUM_PATIENTS = 20
 CAVITY = 3  # id of the left ventricle's cavity in the phantoms
@@ -350,6 +351,8 @@ class Demo:
     def run(self) -> None:
         """All steps."""
         started = time.monotonic()
+        self.dir.mkdir(parents=True, exist_ok=True)
+        (self.dir / MARKER).touch()
         print("1. Data", flush=True)
         self.write_data()
         print(f"2. Training, {self.jobs} at a time on one thread each", flush=True)
@@ -377,11 +380,16 @@ class Demo:
 
 
 def remove_outputs(output_dir: Path) -> None:
-    """Remove what the demo writes, and nothing else.
+    """Remove what the demo wrote into a folder of its own.
 
     Args:
         output_dir: of an earlier call; may be absent.
+
+    Raises:
+        RuntimeError: when the folder holds something and no demo made it.
     """
+    if output_dir.is_dir() and any(output_dir.iterdir()) and not (output_dir / MARKER).is_file():
+        raise RuntimeError(f"{output_dir} was not made by this demo, nothing was removed.")
     for name in OUTPUTS:
         path = output_dir / name
         if path.is_dir():
@@ -405,10 +413,10 @@ def main(argv: Sequence[str] | None = None) -> None:
     args = parser.parse_args(argv)
     if args.jobs < 1:
         parser.error("--jobs must be at least 1.")
-    if args.overwrite:
-        remove_outputs(args.output_dir)
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # trainings are then stopped too
     try:
+        if args.overwrite:
+            remove_outputs(args.output_dir)
         Demo(args.output_dir, args.jobs).run()
     except RuntimeError as error:
         sys.exit(str(error))

@@ -12,6 +12,7 @@ from __future__ import annotations
 import argparse
 import csv
 import json
+import math
 import shlex
 import statistics
 import subprocess
@@ -80,6 +81,8 @@ def read_cases(run_dir: Path) -> dict[str, dict[str, float]]:
 def summarise(values: Iterable[float]) -> tuple[float, float, int]:
     """Mean, standard deviation and number of the values that are defined."""
     defined = [value for value in values if value == value]
+    if not defined:
+        return math.nan, math.nan, 0
     return statistics.mean(defined), statistics.pstdev(defined), len(defined)
 
 
@@ -100,7 +103,10 @@ def collect(protocol: str, runs: Path, results: Path, seed: int) -> None:
         if not (run_dir / "evaluation" / "validation" / "metrics.csv").is_file():
             print(f"{row}: not evaluated yet, left out")
             continue
-        started = json.loads((run_dir / "run.json").read_text())[0]
+        entries = json.loads((run_dir / "run.json").read_text())
+        if {entry["seed"] for entry in entries} != {seed}:
+            raise SystemExit(f"{run_dir} was run with seed {[entry['seed'] for entry in entries]}, not {seed}.")
+        started = entries[0]
         cases = read_cases(run_dir)
         record: dict[str, Any] = {"row": row, "supervision": title, "cases": len(cases)}
         for metric in METRICS.values():
@@ -117,15 +123,16 @@ def collect(protocol: str, runs: Path, results: Path, seed: int) -> None:
             "torch": started["packages"]["torch"],
             "machine": f"{started['machine']['processor']}, {started['machine']['cores']} cores, "
             f"{started['machine']['threads']} thread(s), {len(started['machine']['gpus'])} GPU",
-            "command": shlex.join(command(protocol, row, "$ACDC", f"runs/{protocol}/{row}", seed)),
+            "command": shlex.join(command(protocol, row, "data/acdc", f"runs/{protocol}-seed{seed}/{row}", seed)),
         }
         table.append(record)
         per_case += [{"row": row, "case": case, **values} for case, values in sorted(cases.items())]
     if not table:
         raise SystemExit("no finished run to tabulate.")
     results.mkdir(parents=True, exist_ok=True)
-    write_csv(results / f"acdc_{protocol}.csv", table)
-    write_csv(results / f"acdc_{protocol}_cases.csv", per_case)
+    name = f"acdc_{protocol}" if seed == 0 else f"acdc_{protocol}_seed{seed}"
+    write_csv(results / f"{name}.csv", table)
+    write_csv(results / f"{name}_cases.csv", per_case)
     lines = [
         "| supervision | 3D DSC | 2D DSC | HD95 (mm) | epochs | minutes | paper's DSC |",
         "|---|---|---|---|---|---|---|",
@@ -139,7 +146,7 @@ def collect(protocol: str, runs: Path, results: Path, seed: int) -> None:
             f"| {r['supervision']} | {' | '.join(scores)} | {r['epochs']} | {float(r['minutes']):.0f} "
             f"| {r['paper_dice']:.2f} |"
         )
-    (results / f"acdc_{protocol}.md").write_text("\n".join(lines) + "\n")
+    (results / f"{name}.md").write_text("\n".join(lines) + "\n")
     print("\n".join(lines))
 
 
@@ -148,18 +155,19 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--dataset_dir", default="data/acdc", help="ACDC in its own folder layout")
     parser.add_argument("--protocol", choices=("small", "paper"), default="small")
-    parser.add_argument("--runs_dir", type=Path, default=None, help="default: runs/<protocol>")
+    parser.add_argument("--runs_dir", type=Path, default=None, help="default: runs/<protocol>-seed<seed>")
     parser.add_argument("--results_dir", type=Path, default=ROOT / "docs" / "results")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--rows", nargs="+", choices=list(ROWS), default=list(ROWS))
     parser.add_argument("--print", action="store_true", help="print the commands, run nothing")
     parser.add_argument("--collect", action="store_true", help="tabulate finished runs, run nothing")
     args = parser.parse_args()
-    runs = args.runs_dir or ROOT / "runs" / args.protocol
+    runs = args.runs_dir.resolve() if args.runs_dir else ROOT / "runs" / f"{args.protocol}-seed{args.seed}"
+    dataset_dir = str(Path(args.dataset_dir).resolve())  # the commands run in the project's folder
     for row in [] if args.collect else args.rows:
         output = str(runs / row)
-        train = command(args.protocol, row, args.dataset_dir, output, args.seed)
-        evaluate = command(args.protocol, row, args.dataset_dir, output, args.seed, evaluate=True)
+        train = command(args.protocol, row, dataset_dir, output, args.seed)
+        evaluate = command(args.protocol, row, dataset_dir, output, args.seed, evaluate=True)
         if args.print:
             print(shlex.join(train), shlex.join(evaluate), sep="\n")
             continue

@@ -82,9 +82,14 @@ def check_config(also_known: Sequence[str] = ()) -> None:
         also_known: names that are no mistake although nothing refers to them.
 
     Raises:
-        ConfigError: names each unused id and the known one most like it.
+        ConfigError: names each unused id and the known one most like it, or a switch given as text.
     """
-    unused = unused_names(_running_parser().get(), also_known)
+    config = _running_parser().get()
+    # the command line gives `--resume false` as a text, and any text counts as true
+    texts = [name for name, value in config.items() if isinstance(value, str) and value.lower() == "false"]
+    if texts:
+        raise ConfigError(f"found the text {config[texts[0]]!r} for {texts[0]!r}, expected True or False.")
+    unused = unused_names(config, also_known)
     if unused:
         lines = [
             f"  {name!r}" + (f"; did you mean {' or '.join(map(repr, close))}?" if close else "")

@@ -52,6 +52,6 @@ def prepare_output_dir(output_dir: str | Path, resume: bool = False) -> None:
     if not resume and folder.is_dir() and any(folder.iterdir()):
         raise OutputDirError(
             f"output_dir {str(folder)!r} is not empty: its results would be overwritten. Give another --output_dir, "
-            "or --resume true to go on from its last checkpoint."
+            "or --resume true to use it again: training then goes on from its last checkpoint."
         )
     folder.mkdir(parents=True, exist_ok=True)

@@ -21,9 +21,13 @@ PACKAGES = ("sizeloss-monai", "monai", "torch", "pytorch-ignite", "numpy")
 
 def _commit() -> str | None:
     """The commit of the source, with ``-dirty`` where it was changed; None outside a checkout."""
-    command = ["git", "-C", str(Path(__file__).parent), "describe", "--always", "--dirty", "--abbrev=12"]
+    git = ["git", "-C", str(Path(__file__).parent)]
+    # an environment within somebody else's checkout has that one's commit, but not this file in it
+    tracked = [*git, "ls-files", "--error-unmatch", Path(__file__).name]
+    describe = [*git, "describe", "--always", "--dirty", "--abbrev=12"]
     try:
-        return subprocess.run(command, capture_output=True, text=True, check=True, timeout=10).stdout.strip()
+        subprocess.run(tracked, capture_output=True, check=True, timeout=10)
+        return subprocess.run(describe, capture_output=True, text=True, check=True, timeout=10).stdout.strip()
     except (OSError, subprocess.SubprocessError):
         return None
 

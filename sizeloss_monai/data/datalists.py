@@ -15,6 +15,7 @@ from monai.utils import ensure_tuple
 
 from sizeloss_monai.data.checks import DataError, listed
 from sizeloss_monai.data.layouts import LAYOUTS, Item, detect_layout, layout_info, set_patients
+from sizeloss_monai.data.names import image_stem
 
 __all__ = ["SECTIONS", "load_datalist", "make_datalist", "open_datalist", "save_datalist", "split_patients"]
 
@@ -253,7 +254,7 @@ def _normalised(entry: Any, where: str) -> Item:
     if not isinstance(item, dict) or not item.get("image"):
         raise DataError(f"{where} has no 'image'.")
     name = Path(ensure_tuple(item["image"])[0]).name
-    case = str(item.get("case", name.split(".")[0] if name.endswith(".gz") else Path(name).stem))
+    case = str(item.get("case", image_stem(name) or Path(name).stem))
     return {**item, "case": case, "patient": str(item.get("patient", case))}
 
 

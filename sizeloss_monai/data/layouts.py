@@ -18,6 +18,7 @@ from typing import Any
 from monai.config import PathLike
 
 from sizeloss_monai.data.checks import DataError, listed
+from sizeloss_monai.data.names import LABEL_SUFFIX, WEAK_LABEL_SUFFIX, image_stem
 
 __all__ = [
     "LAYOUTS",
@@ -35,14 +36,11 @@ __all__ = [
 
 Item = dict[str, Any]
 
-_EXTENSIONS = (".nii.gz", ".nii", ".mhd", ".mha", ".nrrd", ".nhdr")
 _ACDC_PATIENT = re.compile(r"patient(\d{3})")
 _ACDC_GROUPS = ("DCM", "HCM", "MINF", "NOR", "RV")  # of patients 001-020, 021-040, ..., 081-100
 _PROMISE12_CASE = re.compile(r"Case\d{2}")
 _VERTEBRAL_CASE = re.compile(r"Img_\d{2}")
 _VERTEBRAL_LABEL = re.compile(r"Img_\d{2}_Labels")
-_WEAK_SUFFIX = re.compile(r"_(weak_label|scribble)s?$", re.IGNORECASE)
-_LABEL_SUFFIX = re.compile(r"_(labels?|gt|seg|segmentation)$", re.IGNORECASE)
 
 
 @dataclass(frozen=True)
@@ -170,7 +168,7 @@ def decathlon_items(dataset_dir: PathLike, weak_labels: bool = False, patient_pa
             if isinstance(item[key], str):
                 item[key] = Path(item[key]).as_posix()
         first = item["image"] if isinstance(item["image"], str) else item["image"][0]
-        item.setdefault("case", _stem(Path(first).name))
+        item.setdefault("case", image_stem(Path(first).name))
         item.setdefault("patient", item["case"])
         items.append(item)
     return set_patients(_found(items, root, "a dataset.json with training cases"), patient_pattern)
@@ -203,11 +201,11 @@ def folder_items(dataset_dir: PathLike, weak_labels: bool = False, patient_patte
         weak = _images(folders["weak_labels"]) if "weak_labels" in folders else {}
     else:
         files = _images(root)
-        weak = {stem: file for stem, file in files.items() if _WEAK_SUFFIX.search(stem)}
-        labels = {stem: file for stem, file in files.items() if stem not in weak and _LABEL_SUFFIX.search(stem)}
+        weak = {stem: file for stem, file in files.items() if WEAK_LABEL_SUFFIX.search(stem)}
+        labels = {stem: file for stem, file in files.items() if stem not in weak and LABEL_SUFFIX.search(stem)}
         images = {stem: file for stem, file in files.items() if stem not in weak and stem not in labels}
-    labels = _by_case(labels, images, _LABEL_SUFFIX)
-    weak = _by_case(weak, images, _WEAK_SUFFIX)
+    labels = _by_case(labels, images, LABEL_SUFFIX)
+    weak = _by_case(weak, images, WEAK_LABEL_SUFFIX)
     items = [
         _item(root, case, case, image, labels.get(case), weak.get(case) if weak_labels else None)
         for case, image in images.items()
@@ -354,14 +352,9 @@ def _found(items: list[Item], root: Path, expected: str) -> list[Item]:
     return sorted(items, key=lambda item: item["case"])
 
 
-def _stem(name: str) -> str:
-    """A file's name without the extension of an image; empty if it has none."""
-    return next((name[: -len(ext)] for ext in _EXTENSIONS if name.lower().endswith(ext)), "")
-
-
 def _stems(folder: Path) -> set[str]:
     """The stems of the visible image files of a folder."""
-    stems = {_stem(file.name) for file in folder.iterdir() if not file.name.startswith(".") and file.is_file()}
+    stems = {image_stem(file.name) for file in folder.iterdir() if not file.name.startswith(".") and file.is_file()}
     return stems - {""}
 
 
@@ -369,7 +362,7 @@ def _images(*folders: Path) -> dict[str, Path]:
     """The visible image files of some folders by their stems, sorted."""
     files: dict[str, Path] = {}
     for file in sorted(file for folder in folders for file in folder.iterdir()):
-        stem = _stem(file.name)
+        stem = image_stem(file.name)
         if not stem or file.name.startswith(".") or not file.is_file():
             continue
         if stem in files:
@@ -402,7 +395,7 @@ def _item(
 
 def _pairs(root: Path, files: Mapping[str, Path], case: re.Pattern, suffix: str, weak_labels: bool) -> list[Item]:
     """The items of files whose stems match `case`, their labels having the same stem and a suffix."""
-    weak = {_WEAK_SUFFIX.sub("", stem): file for stem, file in files.items() if _WEAK_SUFFIX.search(stem)}
+    weak = {WEAK_LABEL_SUFFIX.sub("", stem): file for stem, file in files.items() if WEAK_LABEL_SUFFIX.search(stem)}
     return [
         _item(root, stem, stem, file, files.get(stem + suffix), weak.get(stem) if weak_labels else None)
         for stem, file in files.items()

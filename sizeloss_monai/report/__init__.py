@@ -1,5 +1,5 @@
 """Figures for reports; needs the extra ``[report]`` (matplotlib)."""
 
-from sizeloss_monai.report.overlays import Outline, Panel, draw_panel, largest_slice, overlay_figure, window_around
+from sizeloss_monai.report.overlays import Outline, Panel, draw_panel, largest_slice, overlay_figure
 
-__all__ = ["Outline", "Panel", "draw_panel", "largest_slice", "overlay_figure", "window_around"]
+__all__ = ["Outline", "Panel", "draw_panel", "largest_slice", "overlay_figure"]

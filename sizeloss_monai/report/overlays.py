@@ -18,7 +18,7 @@ except ImportError as error:
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-__all__ = ["Outline", "Panel", "draw_panel", "largest_slice", "overlay_figure", "window_around"]
+__all__ = ["Outline", "Panel", "draw_panel", "largest_slice", "overlay_figure"]
 
 _PANEL_INCHES = 1.9
 _LABEL_INCHES = 0.9
@@ -72,24 +72,6 @@ def largest_slice(mask: NDArray[Any]) -> int:
     """
     areas = (np.asarray(mask) != 0).sum(axis=(0, 1))
     return int(areas.argmax()) if areas.any() else len(areas) // 2
-
-
-def window_around(mask: NDArray[Any], size: tuple[int, int]) -> tuple[slice, slice]:
-    """Square window about the middle of a mask, moved inside the image.
-
-    Args:
-        mask: ``[H, W]``; where it is empty the window is about the middle of the image.
-        size: of the window, pixels; cut to that of the image.
-
-    Returns:
-        Slices along the two axes.
-    """
-    inside = np.argwhere(np.asarray(mask) != 0)
-    shape = np.asarray(mask).shape
-    middle = (inside.min(axis=0) + inside.max(axis=0) + 1) / 2 if len(inside) else np.asarray(shape) / 2
-    starts = [int(np.clip(round(m - s / 2), 0, max(n - s, 0))) for m, s, n in zip(middle, size, shape, strict=True)]
-    first, second = (slice(start, min(start + s, n)) for start, s, n in zip(starts, size, shape, strict=True))
-    return first, second
 
 
 def draw_panel(axes: Axes, panel: Panel) -> None:

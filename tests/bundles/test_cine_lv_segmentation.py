@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -71,6 +72,24 @@ def test_resume_goes_on_from_the_last_epoch(trained: Path, resumed: subprocess.C
     assert {"model", "optimizer", "lr_scheduler", "trainer"} <= set(last)
 
 
+def test_resume_keeps_the_best_epoch(
+    trained: Path, resumed: object, train_options: dict[str, object], tiny: str, run_bundle: Run, tmp_path: Path
+) -> None:
+    run = Path(shutil.copytree(trained, tmp_path / "run"))
+    best = (run / "checkpoints" / "model.pt").read_bytes()
+    last = run / "checkpoints" / "checkpoint_epoch=3.pt"
+    state = torch.load(last, weights_only=True)
+    for tensor in state["model"].values():
+        tensor.zero_()  # a network that segments nothing, and at this learning rate never will
+    for group in state["optimizer"]["param_groups"]:
+        group["lr"] = 0.0
+    torch.save(state, last)
+    options = {**train_options, "output_dir": run, "resume": "true", "epochs": 4}
+    succeeded(run_bundle(TRAIN, tiny, "configs/individual_bounds.yaml", **options))
+    assert (run / "checkpoints" / "checkpoint_epoch=4.pt").is_file()
+    assert (run / "checkpoints" / "model.pt").read_bytes() == best
+
+
 def test_a_finished_run_is_not_overwritten(
     trained: Path, train_options: dict[str, object], tiny: str, run_bundle: Run
 ) -> None:
@@ -124,6 +143,7 @@ def test_masks_lie_on_the_grid_of_any_scan(
         np.testing.assert_allclose(masks[name].GetOrigin(), image.GetOrigin(), atol=1e-3)
         np.testing.assert_allclose(masks[name].GetDirection(), image.GetDirection(), atol=1e-5)
         assert set(np.unique(sitk.GetArrayViewFromImage(masks[name]))) <= {0, 1}
+    assert sitk.GetArrayViewFromImage(masks["plain"]).any(), "two empty masks would be equal"
     np.testing.assert_array_equal(
         sitk.GetArrayFromImage(masks["plain"]),
         sitk.GetArrayFromImage(sitk.PermuteAxes(masks["permuted"], (1, 2, 0))),

@@ -137,6 +137,18 @@ def test_misspelt_override(phantoms: Path, tiny: str, tmp_path: Path, override: 
     assert f"did you mean '{meant}'" in str(error)
 
 
+def test_a_switch_given_as_text(phantoms: Path, tiny: str, tmp_path: Path) -> None:
+    error = initialize(tiny, phantoms, tmp_path / "run", resume="false")
+    assert isinstance(error, ConfigError)
+    assert "'resume', expected True or False" in str(error)
+
+
+def test_a_class_the_network_does_not_have(phantoms: Path, tiny: str, tmp_path: Path) -> None:
+    error = initialize(tiny, phantoms, tmp_path / "run", target_ids=[0, 1, 2, 3])
+    assert isinstance(error, ConfigError)
+    assert "target_ids must lie in 0..1" in str(error)
+
+
 def test_the_command_line_ends_with_the_message_alone(
     tiny: str, run_bundle: Run, phantoms: Path, tmp_path: Path
 ) -> None:

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import os
+import shutil
 from pathlib import Path
 from typing import Any
 
+import nibabel as nib
+import numpy as np
 import pytest
 import torch
 from bundle_runs import BUNDLE, ROOT
@@ -97,3 +101,27 @@ def test_augmented_copies(phantoms: Path, tiny: str, tmp_path: Path) -> None:
         seed = copy["weak_label"] == 1
         assert set(copy["weak_label"].unique().tolist()) <= {1, 255}
         assert (copy["label"][seed] == 1).all()
+
+
+def test_slices_are_found_along_any_axis(phantoms: Path, tiny: str, tmp_path: Path) -> None:
+    permuted = Path(shutil.copytree(phantoms, tmp_path / "permuted"))
+    for file in permuted.glob("*.nii.gz"):
+        volume = nib.load(file)
+        data, affine = np.moveaxis(np.asarray(volume.dataobj), 2, 0), volume.affine[:, [2, 0, 1, 3]]
+        nib.save(nib.Nifti1Image(data, affine), file)
+    plain, moved = (
+        workflow(folder, tmp_path / "run", [tiny]).parser.get_parsed_content("train#dataset")
+        for folder in (phantoms, permuted)
+    )
+    assert len(plain) == len(moved)
+    for a, b in zip(plain.data, moved.data, strict=True):
+        torch.testing.assert_close(torch.as_tensor(a["image"]), torch.as_tensor(b["image"]))
+        assert torch.equal(torch.as_tensor(a["weak_label"]), torch.as_tensor(b["weak_label"]))
+
+
+def test_remarks_on_some_cases_do_not_reach_the_batch(phantoms: Path, tiny: str, tmp_path: Path) -> None:
+    remarked = Path(shutil.copytree(phantoms, tmp_path / "remarked"))
+    datalist = json.loads((remarked / "datalist.json").read_text())
+    datalist["training"][0]["note"] = "seen twice"
+    (remarked / "datalist.json").write_text(json.dumps(datalist))
+    assert "note" not in first_batch(workflow(remarked, tmp_path / "run", [tiny], batch_size=16))

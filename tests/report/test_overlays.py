@@ -6,7 +6,7 @@ import pytest
 
 pytest.importorskip("matplotlib")
 
-from sizeloss_monai.report import Outline, Panel, draw_panel, largest_slice, overlay_figure, window_around
+from sizeloss_monai.report import Outline, Panel, draw_panel, largest_slice, overlay_figure
 
 
 def disc(shape=(24, 20), centre=(8, 12), radius=4):
@@ -34,21 +34,6 @@ class TestLargestSlice:
 
     def test_empty(self):
         assert largest_slice(np.zeros((4, 4, 5))) == 2
-
-
-class TestWindowAround:
-    def test_is_about_the_mask(self):
-        mask = np.zeros((40, 40))
-        mask[18:22, 10:14] = 1
-        assert window_around(mask, (10, 8)) == (slice(15, 25), slice(8, 16))
-
-    def test_stays_inside(self):
-        mask = np.zeros((12, 9))
-        mask[0, 8] = 1
-        assert window_around(mask, (6, 30)) == (slice(0, 6), slice(0, 9))
-
-    def test_empty_mask(self):
-        assert window_around(np.zeros((10, 20)), (4, 4)) == (slice(3, 7), slice(8, 12))
 
 
 class TestOverlayFigure:
