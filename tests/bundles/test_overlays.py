@@ -104,13 +104,13 @@ def test_augmented_copies(phantoms: Path, tiny: str, tmp_path: Path) -> None:
 
 
 def test_slices_are_found_along_any_axis(phantoms: Path, tiny: str, tmp_path: Path) -> None:
-    permuted = Path(shutil.copytree(phantoms, tmp_path / "permuted"))
+    permuted = Path(shutil.copytree(phantoms, tmp_path / "data" / "permuted"))
     for file in permuted.glob("*.nii.gz"):
         volume = nib.load(file)
         data, affine = np.moveaxis(np.asarray(volume.dataobj), 2, 0), volume.affine[:, [2, 0, 1, 3]]
         nib.save(nib.Nifti1Image(data, affine), file)
     plain, moved = (
-        workflow(folder, tmp_path / "run", [tiny]).parser.get_parsed_content("train#dataset")
+        workflow(folder, tmp_path / folder.name, [tiny]).parser.get_parsed_content("train#dataset")
         for folder in (phantoms, permuted)
     )
     assert len(plain) == len(moved)

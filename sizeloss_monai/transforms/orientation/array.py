@@ -12,6 +12,9 @@ from monai.utils import TraceKeys, TransformBackends
 
 __all__ = ["ThroughPlaneLast"]
 
+# of an affine to RAS, nibabel's and here Orientation's: left to itself the latter goes by the volume's `space`
+LABELS = (("L", "R"), ("P", "A"), ("I", "S"))
+
 
 class ThroughPlaneLast(InvertibleTransform):
     """Permute a volume so that the axis with the widest voxel spacing comes last, and nothing else.
@@ -40,7 +43,7 @@ class ThroughPlaneLast(InvertibleTransform):
             raise TypeError(
                 f"img must be a MetaTensor, found {type(img).__name__}: without an affine no axis is wider."
             )
-        out: Any = Orientation(axcodes=self._axcodes(img))(img)
+        out: Any = Orientation(axcodes=self._axcodes(img), labels=LABELS)(img)
         # the codes differ from scan to scan: whichever Orientation inverts this must not ask for its own record
         out.applied_operations[-1][TraceKeys.ID] = TraceKeys.NONE
         return out
@@ -50,7 +53,7 @@ class ThroughPlaneLast(InvertibleTransform):
         Args:
             img: a result of this transform, or an array of the same geometry that carries its record.
         """
-        return Orientation(axcodes="RAS").inverse(img)
+        return Orientation(axcodes="RAS", labels=LABELS).inverse(img)
 
     @staticmethod
     def _axcodes(img: MetaTensor) -> str:
