@@ -15,6 +15,8 @@ import torch
 from bundle_runs import BUNDLE, ROOT
 from monai.bundle import ConfigWorkflow
 
+from sizeloss_monai.data import write_cine_phantoms
+
 PROTOCOLS = ("small.yaml", "paper.yaml", "demo.yaml", "release.yaml")
 SUPERVISION = ("partial_ce.yaml", "tags.yaml", "common_bounds.yaml", "individual_bounds.yaml", "full.yaml")
 
@@ -50,7 +52,12 @@ def loss_of(made: ConfigWorkflow, batch: dict[str, Any]) -> tuple[torch.Tensor, 
 
 
 def test_no_overlay_is_left_out() -> None:
-    assert {path.name for path in (ROOT / "configs").iterdir()} == {*PROTOCOLS, *SUPERVISION, "augmented_copies.yaml"}
+    assert {path.name for path in (ROOT / "configs").iterdir()} == {
+        *PROTOCOLS,
+        *SUPERVISION,
+        "augmented_copies.yaml",
+        "scribbles.yaml",
+    }
 
 
 @pytest.mark.parametrize("overlay", SUPERVISION)
@@ -125,3 +132,18 @@ def test_remarks_on_some_cases_do_not_reach_the_batch(phantoms: Path, tiny: str,
     datalist["training"][0]["note"] = "seen twice"
     (remarked / "datalist.json").write_text(json.dumps(datalist))
     assert "note" not in first_batch(workflow(remarked, tmp_path / "run", [tiny], batch_size=16))
+
+
+def test_scribbles_take_the_place_of_made_weak_labels(tiny: str, tmp_path: Path) -> None:
+    folder = tmp_path / "data"
+    write_cine_phantoms(folder, num_patients=2, splits=(0.5, 0.5, 0.0), with_scribbles=True)
+    made = workflow(folder, tmp_path / "run", [tiny, "scribbles.yaml"], unannotated=255, batch_size=64)
+    batch = first_batch(made)
+    scribble = batch["weak_label"]
+    assert set(scribble.unique().tolist()) == {0, 1, 255}
+    # resampling takes single pixels from elsewhere: scribbles agree with the annotation nearly everywhere
+    agree = (scribble == batch["label"])[scribble != 255].float().mean()
+    assert agree > 0.95
+    total, terms = loss_of(made, batch)
+    assert set(terms) == {"partial_ce", "size"}
+    assert torch.isfinite(total)
