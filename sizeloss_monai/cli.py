@@ -65,7 +65,11 @@ def _add_datalist(commands: argparse._SubParsersAction) -> None:
     parser.add_argument("--num_test", type=_number, default=0, help="patients: a count, or a fraction")
     parser.add_argument("--seed", type=int, default=0, help="of the split")
     parser.add_argument("--weak_labels", action="store_true", help="list weak labels (scribbles), too")
-    parser.add_argument("--patient_pattern", help="regular expression that finds the patient in the name of a case")
+    parser.add_argument(
+        "--patient_pattern",
+        help="regular expression that finds the patient in the name of a case; "
+        "default: the layout's rule (folder: each case is a patient of its own)",
+    )
     parser.add_argument("--overwrite", action="store_true", help="replace an output file of other content")
     parser.set_defaults(run=_run_datalist)
 

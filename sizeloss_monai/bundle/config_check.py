@@ -88,7 +88,10 @@ def check_config(also_known: Sequence[str] = ()) -> None:
     # the command line gives `--resume false` as a text, and any text counts as true
     texts = [name for name, value in config.items() if isinstance(value, str) and value.lower() == "false"]
     if texts:
-        raise ConfigError(f"found the text {config[texts[0]]!r} for {texts[0]!r}, expected True or False.")
+        raise ConfigError(
+            f"found the text {config[texts[0]]!r} for {texts[0]!r}, expected True or False: "
+            "write it with a capital, or leave it out."
+        )
     unused = unused_names(config, also_known)
     if unused:
         lines = [

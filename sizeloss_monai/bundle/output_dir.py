@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-__all__ = ["OutputDirError", "latest_checkpoint", "prepare_output_dir"]
+__all__ = ["OutputDirError", "check_checkpoint", "latest_checkpoint", "prepare_output_dir"]
 
 
 class OutputDirError(OSError):
@@ -38,6 +38,22 @@ def latest_checkpoint(checkpoint_dir: str | Path, resume: bool = True, required:
     return found[max(found)] if found else None
 
 
+def check_checkpoint(path: str | Path) -> None:
+    """Raise where a model's weights are not. For a config's ``initialize``.
+
+    Args:
+        path: of the checkpoint.
+
+    Raises:
+        OutputDirError: when there is no such file.
+    """
+    if not Path(path).is_file():
+        raise OutputDirError(
+            f"checkpoint: found no file {str(path)!r}, expected a model's weights. Give --checkpoint, "
+            "or --bundle_root for the released ones."
+        )
+
+
 def prepare_output_dir(output_dir: str | Path, resume: bool = False) -> None:
     """Make the folder of a run, refusing one that already holds something unless the run is resumed.
 
@@ -49,7 +65,7 @@ def prepare_output_dir(output_dir: str | Path, resume: bool = False) -> None:
         OutputDirError: when the folder is not empty and ``resume`` is false.
     """
     folder = Path(output_dir)
-    if not resume and folder.is_dir() and any(folder.iterdir()):
+    if not resume and folder.is_dir() and any(path.name != "run.json" for path in folder.iterdir()):
         raise OutputDirError(
             f"output_dir {str(folder)!r} is not empty: its results would be overwritten. Give another --output_dir, "
             "or --resume true to use it again: training then goes on from its last checkpoint."

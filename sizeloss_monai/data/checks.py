@@ -234,6 +234,7 @@ def _shape_problems(volume: MetaTensor, num_channels: int) -> list[str]:
     return [
         f"found {volume.ndim - 1}D ({found}) with {volume.shape[0]} channels, "
         f"expected 3D with {num_channels} channel{'s' if num_channels > 1 else ''}"
+        + (" (split a 4D file, a volume over time, into its phases)" if volume.shape[0] > num_channels else "")
     ]
 
 

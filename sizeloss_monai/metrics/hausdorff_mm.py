@@ -7,6 +7,7 @@ from typing import Any
 import torch
 from monai.data import MetaTensor
 from monai.metrics import HausdorffDistanceMetric
+from monai.utils import MetricReduction
 
 __all__ = ["HausdorffDistanceMMMetric"]
 
@@ -35,3 +36,20 @@ class HausdorffDistanceMMMetric(HausdorffDistanceMetric):
         spacing = torch.as_tensor(y.pixdim).reshape(-1)[: y.ndim - 2].tolist()
         distance = super()._compute_tensor(y_pred, y, spacing=spacing, **kwargs)
         return torch.where(torch.isfinite(distance), distance, torch.nan)
+
+    def aggregate(
+        self, reduction: MetricReduction | str | None = None
+    ) -> torch.Tensor | tuple[torch.Tensor, torch.Tensor]:
+        """
+        Args:
+            reduction: overrides the one given at construction.
+
+        Returns:
+            As MONAI's metric, but NaN, not 0, where no distance is defined at all.
+        """
+        values = super().aggregate(reduction)
+        if not torch.isnan(torch.as_tensor(self.get_buffer())).all():
+            return values
+        if isinstance(values, tuple):
+            return torch.full_like(values[0], torch.nan), values[1]
+        return torch.full_like(values, torch.nan)

@@ -142,6 +142,15 @@ def test_released_weights_find_the_cavity_on_the_grid_of_any_scan(
     np.testing.assert_array_equal(plain, sitk.GetArrayFromImage(sitk.PermuteAxes(masks["permuted"], (1, 2, 0))))
 
 
+def test_the_best_epoch_segments_a_scan(
+    trained: Path, phantoms: Path, tiny: str, run_bundle: Run, tmp_path: Path
+) -> None:
+    scan = phantoms / "patient001_ED.nii.gz"
+    best = trained / "checkpoints" / "model.pt"
+    succeeded(run_bundle(INFERENCE, tiny, dataset_dir=scan, checkpoint=best, output_dir=tmp_path / "masks"))
+    assert (tmp_path / "masks" / "patient001_ED_seg.nii.gz").is_file()
+
+
 def test_processes_train_together(train_options: dict[str, object], tiny: str, run_bundle: Run, tmp_path: Path) -> None:
     launcher = (sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2", "-m")
     result = run_bundle(

@@ -112,7 +112,10 @@ def test_dimensions(tmp_path: Path) -> None:
     lines = problems([flat, film])
     assert lines[0] == "case 'flat', key 'image': found 2D (6x5) with 1 channels, expected 3D with 1 channel"
     assert lines[1].startswith("case 'flat', key 'label': found 2D")
-    assert lines[2] == "case 'film', key 'image': found 3D (6x5x4) with 2 channels, expected 3D with 1 channel"
+    assert lines[2] == (
+        "case 'film', key 'image': found 3D (6x5x4) with 2 channels, expected 3D with 1 channel "
+        "(split a 4D file, a volume over time, into its phases)"
+    )
     check_cases([film], num_channels=2)
 
 

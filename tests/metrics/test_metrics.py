@@ -210,3 +210,12 @@ def test_as_handlers_of_an_evaluator():
     engine.run([0, 1])
     assert engine.state.metrics["dice"] == pytest.approx((1 + 2 / 3 + 1) / 3)
     assert engine.state.metrics["hd"] == pytest.approx(2)
+
+
+def test_no_distance_at_all_is_nan_not_zero() -> None:
+    empty = torch.zeros(1, 2, 4, 4, 4)
+    truth = MetaTensor(empty.clone(), affine=torch.eye(4))
+    truth[:, 1, 1:3, 1:3, 1:3] = 1
+    metric = HausdorffDistanceMMMetric(percentile=95)
+    metric(empty, truth)
+    assert torch.isnan(metric.aggregate()).all()
