@@ -32,7 +32,7 @@ from monai.bundle import ConfigWorkflow
 from monai.data import MetaTensor
 from monai.transforms import LoadImage, ResampleToMatch
 
-from sizeloss_monai.bundle import latest_checkpoint
+from sizeloss_monai.bundle import last_epoch, latest_checkpoint
 from sizeloss_monai.data import SimpleITKReader
 from sizeloss_monai.data.phantoms import write_cine_phantoms
 from sizeloss_monai.report import Outline, Panel, largest_slice, overlay_figure
@@ -117,8 +117,7 @@ class Demo:
 
     def epochs_done(self, level: Level) -> int:
         """Number of epochs of which there is a checkpoint."""
-        checkpoint = latest_checkpoint(self.run_dir(level) / "checkpoints")
-        return int(checkpoint.rpartition("=")[2].removesuffix(".pt")) if checkpoint else 0
+        return last_epoch(self.run_dir(level) / "checkpoints")
 
     def configs(self, level: Level, *further: str) -> list[str]:
         """The bundle's config and its overlays."""

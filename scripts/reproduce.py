@@ -23,6 +23,8 @@ from typing import Any
 
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
+from sizeloss_monai.bundle import last_epoch
+
 ROOT = Path(__file__).resolve().parents[1]
 CONFIGS = "bundles/cine_lv_segmentation/configs"
 # supervision overlay, its name in the paper and the paper's DSC on ACDC (Kervadec et al. 2019, Table 1)
@@ -49,12 +51,6 @@ def run(arguments: list[str]) -> None:
     """Run a command from the project's root, with this interpreter; stop at the first that fails."""
     print("+", shlex.join(arguments), flush=True)
     subprocess.run([sys.executable, *arguments[1:]], cwd=ROOT, check=True)
-
-
-def last_epoch(run_dir: Path) -> int:
-    """The last finished epoch of a run, 0 where there is none."""
-    epochs = [int(path.stem.split("=")[1]) for path in (run_dir / "checkpoints").glob("checkpoint_epoch=*.pt")]
-    return max(epochs, default=0)
 
 
 def training_minutes(run_dir: Path) -> float:
@@ -116,7 +112,7 @@ def collect(protocol: str, runs: Path, results: Path, seed: int) -> None:
                 record["hd95_undefined"] = len(cases) - defined
         record |= {
             "paper_dice": paper,
-            "epochs": last_epoch(run_dir),
+            "epochs": last_epoch(run_dir / "checkpoints"),
             "minutes": f"{training_minutes(run_dir):.1f}",
             "seed": seed,
             "commit": started["commit"],

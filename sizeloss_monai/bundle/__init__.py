@@ -3,7 +3,13 @@
 from sizeloss_monai.bundle.clear_errors import install_clear_errors
 from sizeloss_monai.bundle.config_check import ConfigError, check_config, unused_names
 from sizeloss_monai.bundle.label_map import check_label_map
-from sizeloss_monai.bundle.output_dir import OutputDirError, check_checkpoint, latest_checkpoint, prepare_output_dir
+from sizeloss_monai.bundle.output_dir import (
+    OutputDirError,
+    check_checkpoint,
+    last_epoch,
+    latest_checkpoint,
+    prepare_output_dir,
+)
 from sizeloss_monai.bundle.run_record import record_run
 
 __all__ = [
@@ -13,6 +19,7 @@ __all__ = [
     "check_config",
     "check_label_map",
     "install_clear_errors",
+    "last_epoch",
     "latest_checkpoint",
     "prepare_output_dir",
     "record_run",

@@ -5,11 +5,33 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-__all__ = ["OutputDirError", "check_checkpoint", "latest_checkpoint", "prepare_output_dir"]
+__all__ = ["OutputDirError", "check_checkpoint", "last_epoch", "latest_checkpoint", "prepare_output_dir"]
 
 
 class OutputDirError(OSError):
     """A folder that lacks what a run needs, or whose results it would overwrite."""
+
+
+def _checkpoints(checkpoint_dir: str | Path) -> dict[int, str]:
+    """Paths of Ignite's ``checkpoint_epoch=N.pt`` files by epoch."""
+    found = {}
+    for path in Path(checkpoint_dir).glob("*epoch=*.pt"):
+        match = re.search(r"epoch=(\d+)\.pt$", path.name)
+        if match:
+            found[int(match[1])] = str(path)
+    return found
+
+
+def last_epoch(checkpoint_dir: str | Path) -> int:
+    """The last finished epoch of which there is a checkpoint.
+
+    Args:
+        checkpoint_dir: folder of ``checkpoint_epoch=N.pt`` files; may be absent.
+
+    Returns:
+        The epoch, 0 where there is none.
+    """
+    return max(_checkpoints(checkpoint_dir), default=0)
 
 
 def latest_checkpoint(checkpoint_dir: str | Path, resume: bool = True, required: bool = False) -> str | None:
@@ -28,11 +50,7 @@ def latest_checkpoint(checkpoint_dir: str | Path, resume: bool = True, required:
     """
     if not resume:
         return None
-    found = {}
-    for path in Path(checkpoint_dir).glob("*epoch=*.pt"):
-        match = re.search(r"epoch=(\d+)\.pt$", path.name)
-        if match:
-            found[int(match[1])] = str(path)
+    found = _checkpoints(checkpoint_dir)
     if required and not found:
         raise OutputDirError(f"found no checkpoint in {str(checkpoint_dir)!r}, expected checkpoint_epoch=N.pt files.")
     return found[max(found)] if found else None
