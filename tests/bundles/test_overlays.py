@@ -19,6 +19,15 @@ from sizeloss_monai.data import write_cine_phantoms
 
 PROTOCOLS = ("small.yaml", "paper.yaml", "demo.yaml", "release.yaml")
 SUPERVISION = ("partial_ce.yaml", "tags.yaml", "common_bounds.yaml", "individual_bounds.yaml", "full.yaml")
+# on top of common_bounds.yaml: the factors of the smallest and the largest slice
+BOUND_FACTORS = {
+    "common_upper_2.yaml": (0.9, 2.0),
+    "common_upper_5.yaml": (0.9, 5.0),
+    "common_upper_10.yaml": (0.9, 10.0),
+    "common_no_lower.yaml": (0.0, 1.1),
+    "common_no_lower_upper_5.yaml": (0.0, 5.0),
+    "common_no_lower_upper_10.yaml": (0.0, 10.0),
+}
 
 
 def workflow(phantoms: Path, output: Path, overlays: list[str], **overrides: Any) -> ConfigWorkflow:
@@ -55,6 +64,7 @@ def test_no_overlay_is_left_out() -> None:
     assert {path.name for path in (ROOT / "configs").iterdir()} == {
         *PROTOCOLS,
         *SUPERVISION,
+        *BOUND_FACTORS,
         "augmented_copies.yaml",
         "scribbles.yaml",
     }
@@ -83,6 +93,19 @@ def test_supervision(phantoms: Path, tiny: str, tmp_path: Path, overlay: str) ->
     else:
         torch.testing.assert_close(lower, 0.9 * size)
         torch.testing.assert_close(upper, 1.1 * size)
+
+
+def test_bound_settings_scale_the_common_bounds(phantoms: Path, tiny: str, tmp_path: Path) -> None:
+    def bounds(*overlays: str) -> list[float]:
+        name = overlays[-1].removesuffix(".yaml")
+        made = workflow(phantoms, tmp_path / name, [tiny, "common_bounds.yaml", *overlays])
+        found: list[float] = made.parser.get_parsed_content("common_bounds")[1]
+        assert made.parser.get_parsed_content("experiment") == name
+        return found
+
+    lower, upper = bounds("common_bounds.yaml")
+    for overlay, (lower_factor, upper_factor) in BOUND_FACTORS.items():
+        assert bounds(overlay) == pytest.approx([lower / 0.9 * lower_factor, upper / 1.1 * upper_factor])
 
 
 @pytest.mark.parametrize("overlay", PROTOCOLS)
