@@ -28,9 +28,7 @@ class VolumeSizeConstraintLoss(SizeConstraintLoss):
         4.0
     """
 
-    def forward(
-        self, input: torch.Tensor, bounds: torch.Tensor, volume: torch.Tensor | None = None
-    ) -> torch.Tensor:
+    def forward(self, input: torch.Tensor, bounds: torch.Tensor, volume: torch.Tensor | None = None) -> torch.Tensor:
         """
         Args:
             input: logits of slices, shape ``[B, C, *spatial]``.

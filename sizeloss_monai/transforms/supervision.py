@@ -15,7 +15,7 @@ DEFAULT_IGNORE_INDEX = 255
 
 
 class SupervisionToTargetsd(Transform):
-    """Change weak label and size bounds of an item as its mark says, so that one loss serves differently annotated cases.
+    """Change weak label and size bounds of an item as its mark says: one loss serves differently annotated cases.
 
     ==========  ===========================  =========================================================
     mark        weak label                   size bounds
