@@ -134,7 +134,7 @@ def solve_one_class(problem: Problem, tolerance: float) -> Proposals:
     dual = torch.where((to_all | to_none) & (gap > 0), math.inf, _dual(odds, certain, shift, gap))
     multipliers = torch.zeros_like(problem.bounds)
     multipliers[:, class_id, :1] = torch.where(to_all, math.inf, shift.clamp(min=0))
-    multipliers[:, class_id, 1:] = torch.where(to_none, math.inf, (-shift).clamp(min=0))
+    multipliers[:, class_id, 1:] = torch.where(to_none, math.inf, shift.clamp(max=0).abs())
     log_weights = problem.log_prior.clone()
     log_weights[:, class_id] += shift
     return make_proposals(problem, log_weights, multipliers, evaluations[:, 0], dual[:, 0])

@@ -138,7 +138,7 @@ def solve_several_classes(problem: Problem, tolerance: float) -> Proposals:
     mu, cap, dual, evaluations = _solve(log_prior, bounds, tolerance)
     unlimited = torch.where(limits != 0, limits, torch.where(mu.abs() >= cap, mu.sign(), 0.0))
     reported = torch.where(unlimited != 0, unlimited * math.inf, mu)
-    multipliers = torch.stack([reported.clamp(min=0), (-reported).clamp(min=0)], dim=-1)
+    multipliers = torch.stack([reported.clamp(min=0), reported.clamp(max=0).abs()], dim=-1)
     return make_proposals(
         problem, log_prior + mu[..., None], multipliers, evaluations, torch.where(feasible, dual, math.inf)
     )
