@@ -1,4 +1,4 @@
-"""Common size bounds from one annotated patient of a data list."""
+"""Common size bounds from the annotated few of a data list."""
 
 from __future__ import annotations
 
@@ -21,30 +21,41 @@ def measure_common_bounds(
     label_key: str = "label",
     lower_factor: float = 0.9,
     upper_factor: float = 1.1,
+    num_cases: int | None = None,
+    slice_wise: bool = True,
 ) -> list[list[float]]:
-    """Common bounds measured from one named case, or all cases of one named patient, as the network sees them.
+    """Common bounds measured from one named case, all cases of one named patient, or the first few cases, as the
+    network sees them.
 
     Args:
         data: the training cases; of these only the named ones are read.
         transform: what prepares a case for training, so that bounds are in voxels of what the network sees.
         num_classes: including the background.
-        name: of a case or a patient; None for the patient of the first case.
+        name: of a case or a patient; None for the first ones, as ``num_cases`` says.
         label_key: key of the full annotation.
-        lower_factor: times the smallest size of a positive slice.
+        lower_factor: times the smallest size of a positive slice (or volume).
         upper_factor: times the largest one.
+        num_cases: where there is no name, the number of cases, the first ones; None for the first patient's.
+        slice_wise: whether the bounds are those of slices, otherwise of whole volumes, whose sizes need several cases.
 
     Returns:
-        ``[num_classes][2]`` bounds in voxels a slice.
+        ``[num_classes][2]`` bounds in voxels a slice (or volume).
 
     Raises:
-        ValueError: when no case or patient has that name, or a class is in none of its slices.
+        ValueError: when no case or patient has that name, ``num_cases`` is not among 1 and the number of cases, or a
+            class is in none of the slices (or volumes).
     """
-    if name is None:
-        name = data[0]["patient"]
-    chosen = [item for item in data if name in (item["case"], item.get("patient"))]
+    if name is None and num_cases is not None:
+        if not 1 <= num_cases <= len(data):
+            raise ValueError(f"common bounds: num_cases must lie in 1..{len(data)}, found {num_cases}.")
+        chosen = list(data[:num_cases])
+    else:
+        name = data[0]["patient"] if name is None else name
+        chosen = [item for item in data if name in (item["case"], item.get("patient"))]
     if not chosen:
         raise ValueError(f"common bounds: no training case or patient is named {name!r}.")
     labels = [transform(item)[label_key] for item in chosen]
-    bounds = common_size_bounds(labels, num_classes, lower_factor, upper_factor)
-    logger.info("common bounds measured from %s: %s voxels a slice", name, bounds)
+    bounds = common_size_bounds(labels, num_classes, lower_factor, upper_factor, slice_wise)
+    unit = "slice" if slice_wise else "volume"
+    logger.info("common bounds measured from %s: %s voxels a %s", [item["case"] for item in chosen], bounds, unit)
     return bounds

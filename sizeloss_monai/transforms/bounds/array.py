@@ -25,34 +25,36 @@ def _class_sizes(label: torch.Tensor, num_classes: int) -> torch.Tensor:
 
 
 def common_size_bounds(
-    labels: Sequence[NdarrayOrTensor], num_classes: int, lower_factor: float = 0.9, upper_factor: float = 1.1
+    labels: Sequence[NdarrayOrTensor],
+    num_classes: int,
+    lower_factor: float = 0.9,
+    upper_factor: float = 1.1,
+    slice_wise: bool = True,
 ) -> list[list[float]]:
-    """Common bounds from one fully annotated patient (Kervadec et al. 2019, section 4).
+    """Common bounds from one fully annotated patient (Kervadec et al. 2019, section 4), or from a few volumes.
 
     Args:
-        labels: the patient's volumes, each of shape ``[1, H, W, D]`` with slices along the last axis.
+        labels: the volumes, each of shape ``[1, H, W, D]`` with slices along the last axis.
         num_classes: including the background.
-        lower_factor: times the smallest size of a slice in which the class is present.
+        lower_factor: times the smallest size of a slice (or volume) in which the class is present.
         upper_factor: times the largest one.
+        slice_wise: whether the sizes are those of the slices, otherwise of the whole volumes.
 
     Returns:
         ``[num_classes][2]`` bounds in voxels; ``[0, inf]`` for the background.
 
     Raises:
-        ValueError: when a class is in none of the slices.
+        ValueError: when a class is in none of the slices (or volumes).
     """
-    sizes = torch.stack(
-        [
-            _class_sizes(slice_label, num_classes)
-            for label in labels
-            for slice_label in torch.as_tensor(convert_to_tensor(label)).unbind(-1)
-        ]
-    )
+    volumes = [torch.as_tensor(convert_to_tensor(label)) for label in labels]
+    items = [item for volume in volumes for item in volume.unbind(-1)] if slice_wise else volumes
+    sizes = torch.stack([_class_sizes(item, num_classes) for item in items])
     bounds = [[0.0, math.inf]]
     for class_id in range(1, num_classes):
         present = sizes[:, class_id][sizes[:, class_id] > 0]
         if len(present) == 0:
-            raise ValueError(f"class {class_id} is in no slice: common bounds cannot be measured from it.")
+            where = "slice" if slice_wise else "volume"
+            raise ValueError(f"class {class_id} is in no {where}: common bounds cannot be measured from it.")
         bounds.append([lower_factor * float(present.min()), upper_factor * float(present.max())])
     return bounds
 
