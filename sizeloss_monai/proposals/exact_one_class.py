@@ -58,8 +58,6 @@ def _root(
     running = todo
     between_looks = 1 if odds.device.type == "cpu" else ITERATIONS_BETWEEN_LOOKS
     for iteration in range(MAX_ITERATIONS):
-        if iteration % between_looks == 0 and not bool(running.any()):
-            break
         miss = size - target
         better = running & (miss.abs() < smallest)
         best, smallest = torch.where(better, t, best), torch.where(better, miss.abs(), smallest)
@@ -67,6 +65,8 @@ def _root(
         low = torch.where(miss < 0, torch.maximum(low, t), low)
         collapsed = high - low <= eps * torch.maximum(high.abs(), low.abs())
         running = running & ~(miss.abs() <= close_enough) & ~collapsed
+        if iteration % between_looks == 0 and not bool(running.any()):
+            break
         inside = (size - fixed).clamp(min=tiny)
         outside = (free - inside).clamp(min=tiny)
         # certain pixels have q (1 - q) = 0: the sum is over the free ones
@@ -124,9 +124,12 @@ def solve_one_class(problem: Problem, tolerance: float) -> Proposals:
     to_all = too_small & (lower >= fixed + free)
     to_none = too_large & (upper <= fixed)
     todo = (too_small | too_large) & ~to_all & ~to_none
-    # if all pixels were like the likeliest, or all like the unlikeliest one
+    # the root if all pixels were like the likeliest, and if all were like the unlikeliest one; with pixels that are all
+    # alike the two are the same, so they are set apart for the root to lie between them whatever the rounding
     middle = torch.logit((target - fixed) / free)
-    t, evaluations = _root(odds, target, fixed, free, todo, (middle - largest, middle - smallest), size, tolerance)
+    low, high = middle - largest, middle - smallest
+    margin = 1e-3 * (1 + torch.maximum(low.abs(), high.abs()))
+    t, evaluations = _root(odds, target, fixed, free, todo, (low - margin, high + margin), size, tolerance)
     shift = torch.where(to_all, BEYOND_SIGMOID - smallest, torch.where(to_none, -BEYOND_SIGMOID - largest, t))
 
     zero = torch.zeros_like(shift)

@@ -75,7 +75,7 @@ def scipy_dual_maximum(log_s, bounds):
     return -minimize(negative, start, jac=True, method="L-BFGS-B", bounds=ranges, options=options).fun
 
 
-@settings(deadline=None, max_examples=25)
+@settings(deadline=None, max_examples=60)
 @given(
     st.integers(0, 2**32 - 1),
     st.integers(2, 4),
@@ -123,7 +123,7 @@ def test_one_class_equals_the_root_that_brentq_finds(seed, scale, share, channel
     assert found.iterations.max() <= 60
 
 
-@settings(deadline=None, max_examples=25)
+@settings(deadline=None, max_examples=8)
 @given(st.integers(0, 2**32 - 1), st.integers(2, 4))
 def test_gradient_ascent_converges_to_it(seed, channels):
     logits, weak, bounds = random_case(seed, channels, scale=1.0)
