@@ -95,11 +95,9 @@ def draw_examples(table: Table, setting: Setting, seed: int, file: Path) -> None
         for row in table.rows
         if (run := Run(row.run, table.dataset, seed)).is_evaluated(setting)
     }
-    cases = sorted(set.intersection(*(set(panels) for panels in made.values())))
-    if not cases:
-        print(f"table {table.name}: no overlays to draw examples from")
-        return
     first = next(iter(made.values()))
+    cases = sorted(first)
+    made = {title: panels for title, panels in made.items() if set(cases) <= set(panels)}
     figure = Figure(figsize=(1.5 * (len(made) + 3), 1.5 * len(cases) + 0.6), layout="constrained")
     grid = figure.subplots(len(cases), len(made) + 3, squeeze=False)
     for axes in grid.flat:

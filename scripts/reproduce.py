@@ -1,6 +1,6 @@
 """Train, evaluate and tabulate the experiments of a table of the paper.
 
-Runs that are finished are not run again, whichever table needed them first; interrupted ones go on from their last epoch:
+Runs that are finished are not run again, whichever table needed them; interrupted ones go on from their last epoch:
 
     python scripts/reproduce.py --table 1 --protocol small --data_dir data
     python scripts/reproduce.py --table 1 2 4 --seeds 0 1 2 --data_dir data   # mean and deviation over seeds

@@ -27,7 +27,7 @@ class LagrangianProposalTrainer(SupervisedTrainer):
 
     def __init__(
         self,
-        *args: Any,
+        *,
         loss_function: Callable[[torch.Tensor, dict[str, torch.Tensor]], torch.Tensor],
         proposals: LagrangianProposals,
         hard: bool = True,
@@ -37,15 +37,15 @@ class LagrangianProposalTrainer(SupervisedTrainer):
     ) -> None:
         """
         Args:
-            args: of ``monai.engines.SupervisedTrainer``, as all that is not named here.
             loss_function: of logits and targets; one of the targets is ``proposal``.
             proposals: makes the proposals.
-            hard: whether the loss gets class ids or probabilities.
+            hard: whether the loss gets class ids, as published, or probabilities. The likeliest classes of a hesitant
+                network need not keep to the bounds its probabilities keep to.
             weak_label_key: target that holds annotated voxels.
             bounds_key: target that holds size bounds in voxels.
-            kwargs: see ``args``.
+            kwargs: of ``monai.engines.SupervisedTrainer``.
         """
-        super().__init__(*args, loss_function=self._loss_on_proposals, **kwargs)
+        super().__init__(loss_function=self._loss_on_proposals, **kwargs)
         self.supervision = loss_function
         self.proposals = proposals
         self.hard = hard
@@ -57,7 +57,7 @@ class LagrangianProposalTrainer(SupervisedTrainer):
         with torch.no_grad():
             made = self.proposals(pred, targets[self.weak_label_key], targets[self.bounds_key])
             proposal = made.labels() if self.hard else made.probabilities
-        self.state.output.update(  # type: ignore[union-attr]
+        self.state.output.update(
             proposal=proposal,
             proposal_seconds=_now(pred.device) - start,
             proposal_iterations=made.iterations.float().mean(),

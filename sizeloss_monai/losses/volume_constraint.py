@@ -18,7 +18,9 @@ class VolumeSizeConstraintLoss(SizeConstraintLoss):
 
     A batch holds all slices of one volume, or of several: :math:`V_B = \sum_S V_S`, and its bounds are the sums of the
     slices' bounds. Slices with individual bounds ``(0.9 tau_S, 1.1 tau_S)`` so give
-    :math:`(0.9\, \tau_B, 1.1\, \tau_B)`; that a slice's target is absent is not used.
+    :math:`(0.9\, \tau_B, 1.1\, \tau_B)`; that a slice's target is absent is not used. The scale ``"image"`` divides by
+    the voxels of the volume, so that a volume of n slices weighs as much as n slices with the same relative error; the
+    authors' published code divides by the pixels of one slice, which weighs n times as much.
 
     Example:
         >>> loss = VolumeSizeConstraintLoss()
@@ -34,8 +36,7 @@ class VolumeSizeConstraintLoss(SizeConstraintLoss):
             input: logits of slices, shape ``[B, C, *spatial]``.
             bounds: lower and upper bound per slice and class in voxels, shape ``[B, C, 2]``.
             volume: which volume each slice belongs to, any integers, shape ``[B]``; slices of one volume need not be
-                neighbours. None where all are of one. The scale ``"image"`` divides by the number of pixels of a
-                slice, as the authors' published code does, ``"relative"`` by the volume's bound.
+                neighbours. None where all are of one.
 
         Raises:
             ValueError: when ``bounds`` or ``volume`` is not of that shape, a constrained class is not below ``C``, or
@@ -50,9 +51,8 @@ class VolumeSizeConstraintLoss(SizeConstraintLoss):
             size = soft_size(class_probabilities(input))
             together = volume[:, None] == volume[None, :]
             num_slices = together.sum(dim=1)
-            pixels = math.prod(input.shape[2:])
+            num_voxels = (num_slices * math.prod(input.shape[2:]))[:, None]
             # each slice gets its volume's sums: no grouping whose number of groups the host would have to know
-            num_voxels = pixels if self.scale == "image" else (num_slices * pixels)[:, None]
             penalty = size_penalty(
                 _sums(together, size), _sums(together, bounds.to(size)), num_voxels, self.scale, self.sides
             )[:, classes]

@@ -36,9 +36,7 @@ def test_a_batch_of_volumes_is_the_mean_over_stacked_volumes(seed, members, scal
     for index in sorted(set(members)):
         slices = logits[volume == index]  # [n, C, H, W] -> one item [1, C, H, W, n]
         stacked = slices.permute(1, 2, 3, 0)[None]
-        value = alone(stacked, bounds[volume == index].sum(dim=0, keepdim=True))
-        # published code divides by the pixels of a slice, not of the volume
-        penalties.append(value * len(slices) if scale == "image" else value)
+        penalties.append(alone(stacked, bounds[volume == index].sum(dim=0, keepdim=True)))
     loss = VolumeSizeConstraintLoss(scale=scale, sides=sides)
     torch.testing.assert_close(loss(logits, bounds, volume), torch.stack(penalties).mean())
     order = torch.randperm(len(members), generator=torch.Generator().manual_seed(seed))
@@ -84,7 +82,7 @@ def test_half_precision_does_not_overflow():
     bounds = torch.tensor([[0.0, INF], [10.0, 20.0]]).expand(4, 2, 2)
     value = VolumeSizeConstraintLoss(scale="image")(logits, bounds)
     assert value.dtype == torch.float32
-    assert value.item() == pytest.approx((4 * 32768 - 80) ** 2 / 65536, rel=1e-5)
+    assert value.item() == pytest.approx((4 * 32768 - 80) ** 2 / (4 * 65536), rel=1e-5)
     value.backward()
     assert torch.isfinite(logits.grad).all()
 
