@@ -8,8 +8,8 @@ own. A block is a key with all below it and the comment right above it; `a#b` na
 MONAI's overlays. A block that is new comes after the task's block before it, `key: !remove` takes one away,
 and a task's comment at the top of the file takes the place of the shared one. A first line `# on top of: <file>` merges
 that file of the project first. Blocks of `bundle_source/<task>/common.yaml` replace those of every shared file that has
-them. In JSON files the task's keys replace the shared ones; a Markdown file is the task's, with the shared text where it
-says `<shared>`. `<task>` stands for the task's name. What is in the task's folder alone is copied.
+them. In JSON files the task's keys replace the shared ones; Markdown is the task's, with the shared text where it says
+`<shared>`. `<task>` stands for the task's name. What is in the task's folder alone is copied.
 """
 
 from __future__ import annotations
