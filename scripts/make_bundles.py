@@ -1,4 +1,4 @@
-"""Write every bundle's configs, logging.conf and LICENSE from one source, so that nobody keeps near-copies by hand.
+"""Write every bundle's configs, docs and LICENSE from one source, so that nobody keeps near-copies by hand.
 
     python scripts/make_bundles.py          # after a change in bundle_source/
     python scripts/make_bundles.py --check  # compare only: fails where a bundle is not what its source says
@@ -8,7 +8,8 @@ own. A block is a key with all below it and the comment right above it; `a#b` na
 MONAI's overlays. A block that is new comes after the task's block before it, `key: !remove` takes one away,
 and a task's comment at the top of the file takes the place of the shared one. A first line `# on top of: <file>` merges
 that file of the project first. Blocks of `bundle_source/<task>/common.yaml` replace those of every shared file that has
-them. `<task>` stands for the task's name. In JSON files the task's keys replace the shared ones.
+them. In JSON files the task's keys replace the shared ones; Markdown is the task's, with the shared text where it says
+`<shared>`. `<task>` stands for the task's name. What is in the task's folder alone is copied.
 """
 
 from __future__ import annotations
@@ -18,6 +19,8 @@ import json
 import re
 from dataclasses import dataclass
 from pathlib import Path
+
+import yaml
 
 ROOT = Path(__file__).resolve().parents[1]
 SOURCE = "bundle_source"
@@ -77,6 +80,10 @@ def split_blocks(lines: list[str]) -> list[Block]:
     return [*blocks, Block(None, [], comment)] if comment else blocks
 
 
+def _removes(block: Block) -> bool:
+    return block.lines[0].split(":", 1)[1].strip() == REMOVE
+
+
 def _find(blocks: list[Block], key: str) -> int | None:
     return next((index for index, block in enumerate(blocks) if block.key == key), None)
 
@@ -99,17 +106,20 @@ def put(lines: list[str], path: str, block: Block, after: str | None = None) -> 
     blocks = split_blocks(lines)
     found = _find(blocks, path)
     if found is None and "#" in path:
-        outer, inner = path.split("#", 1)
-        parent = _find(blocks, outer)
-        if parent is None or not blocks[parent].lines[1:]:
-            raise ValueError(f"{path!r}: there is no block {outer!r} to put it into")
-        blocks[parent].lines[1:] = put(blocks[parent].lines[1:], inner, block)
+        # the block around it may itself have a name such as `a#b`
+        parents = [b for b in blocks if b.key and path.startswith(f"{b.key}#") and b.lines[1:]]
+        if not parents:
+            raise ValueError(f"{path!r}: there is no block to put it into")
+        parent = max(parents, key=lambda b: len(str(b.key)))
+        prefix = f"{parent.key}#"
+        before = after.removeprefix(prefix) if after and after.startswith(prefix) else None
+        parent.lines[1:] = put(parent.lines[1:], path.removeprefix(prefix), block, before)
     else:
         depth = " " * min((_indent(line) for line in lines if line.strip()), default=0)
         head = block.lines[0].split(":", 1)[1]
         new = Block(path, [depth + line for line in block.comment], [f"{depth}{path}:{head}"])
         new.lines += [depth + line for line in block.lines[1:]]
-        if head.strip() == REMOVE:
+        if _removes(block):
             if found is None:
                 raise ValueError(f"{path!r} cannot be removed: there is none")
             del blocks[found]
@@ -138,11 +148,11 @@ def merge_yaml(base: str, layer: str) -> str:
     """
     header, lines = split_header(base)
     layer_header, layer_lines = split_header(layer)
-    previous = None
-    for block in split_blocks(layer_lines):
-        if block.key:
-            lines = put(lines, block.key, block, after=previous)
-            previous = block.key
+    blocks = [block for block in split_blocks(layer_lines) if block.key]
+    before = dict(zip((block.key for block in blocks), [None, *(block.key for block in blocks)], strict=False))
+    # what is removed goes last: until then a new block can find its place after it
+    for block in sorted(blocks, key=_removes):
+        lines = put(lines, str(block.key), block, after=before[block.key])
     return "\n".join([*(layer_header or header), *lines]) + "\n"
 
 
@@ -176,6 +186,13 @@ def make_json(root: Path, task: str, file: str) -> str:
     return re.sub(r"(?<=[\[{])\n[^\[\]{}]{,60}\n *(?=[\]}])", lambda found: " ".join(found[0].split()), text) + "\n"
 
 
+def make_markdown(root: Path, task: str, file: str) -> str:
+    """One Markdown file of a bundle: the task's, with the shared text in the place of `<shared>`."""
+    shared, own = ((root / SOURCE / layer / file).read_text(encoding="utf-8") for layer in (SHARED, task))
+    dataset_dir = yaml.safe_load(make_yaml(root, task, "configs/train.yaml"))["dataset_dir"]
+    return own.replace("<shared>\n", shared).replace("<dataset_dir>", dataset_dir)
+
+
 def make_bundle(root: Path, task: str) -> dict[str, str]:
     """The generated files of a bundle.
 
@@ -187,11 +204,12 @@ def make_bundle(root: Path, task: str) -> dict[str, str]:
         Texts by path, relative to `root`.
     """
     made = {"LICENSE": (root / "LICENSE").read_text(encoding="utf-8")}
-    shared = root / SOURCE / SHARED
-    for path in sorted(path for path in shared.rglob("*") if path.is_file()):
-        file = path.relative_to(shared).as_posix()
-        make = {".yaml": make_yaml, ".json": make_json}.get(path.suffix)
-        made[file] = make(root, task, file) if make else path.read_text(encoding="utf-8")
+    shared, own = root / SOURCE / SHARED, root / SOURCE / task
+    for folder in (shared, own):
+        for path in sorted(path for path in folder.rglob("*") if path.is_file() and path != own / COMMON):
+            file = path.relative_to(folder).as_posix()
+            make = {".yaml": make_yaml, ".json": make_json, ".md": make_markdown}.get(path.suffix)
+            made[file] = make(root, task, file) if make else path.read_text(encoding="utf-8")
     return {f"bundles/{task}/{file}": text.replace("<task>", task) for file, text in made.items()}
 
 

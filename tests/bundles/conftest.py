@@ -8,7 +8,8 @@ import sys
 from pathlib import Path
 
 import pytest
-from bundle_runs import ROOT, Run
+from bundle_runs import BUNDLES, CINE, ROOT, VOLUMES, Run
+from layouts import WRITERS
 
 from sizeloss_monai.data import write_cine_phantoms
 
@@ -26,6 +27,17 @@ network_def:
   strides: [2]
   norm: batch
 """
+TINY_3D = """
+volume_size: [32, 40, 24]
+network_def:
+  _target_: UNet
+  spatial_dims: 3
+  in_channels: 1
+  out_channels: "@num_classes"
+  channels: [8, 16]
+  strides: [2]
+  norm: instance
+"""
 
 
 @pytest.fixture(scope="session")
@@ -40,6 +52,24 @@ def tiny(tmp_path_factory: pytest.TempPathFactory) -> str:
     file = tmp_path_factory.mktemp("configs") / "tiny.yaml"
     file.write_text(TINY)
     return str(file)
+
+
+@pytest.fixture(scope="session")
+def data(phantoms: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """A data set for each bundle, in the layout of its own."""
+    folders = {CINE: phantoms}
+    for bundle, write in WRITERS.items():
+        folders[bundle] = tmp_path_factory.mktemp(bundle)
+        write(folders[bundle])
+    return folders
+
+
+@pytest.fixture(scope="session")
+def tiny_of(tiny: str, tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+    """For each bundle, an overlay that makes it tiny."""
+    file = tmp_path_factory.mktemp("configs") / "tiny_3d.yaml"
+    file.write_text(TINY_3D)
+    return {bundle: str(file) if bundle == VOLUMES else tiny for bundle in BUNDLES}
 
 
 @pytest.fixture(scope="session")

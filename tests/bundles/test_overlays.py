@@ -70,6 +70,7 @@ def test_no_overlay_is_left_out() -> None:
         "volume_bounds.yaml",
         "augmented_copies.yaml",
         "scribbles.yaml",
+        "small_3d.yaml",  # for volumes, in test_other_bundles.py
     }
 
 

@@ -55,6 +55,28 @@ def test_from_one_patient_or_case(name, read, smallest, largest):
     assert bounds[1] == pytest.approx([0.9 * smallest, 1.1 * largest])
 
 
+@pytest.mark.parametrize(
+    ("num_cases", "name", "read", "sizes"),
+    [
+        (1, None, ["p1_ed"], [70]),
+        (2, None, ["p1_ed", "p2_ed"], [70, 95]),
+        (3, None, ["p1_ed", "p2_ed", "p1_es"], [70, 95, 38]),
+        (3, "p1", ["p1_ed", "p1_es"], [70, 38]),  # a name wins
+    ],
+)
+def test_volumes_of_the_first_cases(num_cases, name, read, sizes):
+    transform = Recorder()
+    bounds = measure_common_bounds(CASES, transform, 2, name, num_cases=num_cases, slice_wise=False)
+    assert transform.cases == read
+    assert bounds[1] == pytest.approx([0.9 * min(sizes), 1.1 * max(sizes)])
+
+
+@pytest.mark.parametrize("num_cases", [0, 4])
+def test_number_of_cases_out_of_range(num_cases):
+    with pytest.raises(ValueError, match=rf"1\.\.3, found {num_cases}"):
+        measure_common_bounds(CASES, Recorder(), 2, num_cases=num_cases)
+
+
 def test_factors_and_label_key():
     cases = [{"case": "a", "truth": CASES[1]["label"]}]
     bounds = measure_common_bounds(cases, Recorder(), 2, "a", label_key="truth", lower_factor=1, upper_factor=2)

@@ -206,6 +206,16 @@ def test_common_bounds_with_other_factors():
     assert common_size_bounds([label], 2, 0.5, 2) == [[0, INF], [5, 40]]
 
 
+def test_common_bounds_of_volumes():
+    small, large = (np.zeros((1, 10, 10, 3), dtype=np.uint8) for _ in range(2))
+    small[0, :2, :5] = 1
+    large[0, :4, :5] = 1
+    bounds = common_size_bounds([small, large], 2, slice_wise=False)
+    assert bounds == [[0, INF], pytest.approx([0.9 * 30, 1.1 * 60])]
+    with pytest.raises(ValueError, match="class 2 is in no volume"):
+        common_size_bounds([small, large], 3, slice_wise=False)
+
+
 # ---- what the network sees
 
 

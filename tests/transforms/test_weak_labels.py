@@ -223,6 +223,39 @@ def test_disc_depends_on_nothing_but_its_identity():
     assert found == expected
 
 
+@pytest.mark.parametrize("max_radius", [0, 2, 4])
+def test_one_ball_a_class_in_the_whole_volume(max_radius):
+    label = np.repeat(volume(), 4, axis=-1)
+    offsets = np.ogrid[-max_radius : max_radius + 1, -max_radius : max_radius + 1, -max_radius : max_radius + 1]
+    largest = sum(axis**2 for axis in offsets) <= max_radius**2
+    for case in map(str, range(10)):
+        weak = LabelToDiscSeed(max_radius, slice_wise=False)(label, case=case)
+        assert set(np.unique(weak)) == {1, 2, 3, 255}
+        for class_id in (1, 2, 3):
+            ball = weak[0] == class_id
+            assert not (ball & (label[0] != class_id)).any()
+            voxels = np.argwhere(ball)
+            centre = voxels.mean(axis=0)  # a ball is symmetric about it
+            radius = int(np.ptp(voxels[:, 0])) // 2
+            squared = ((np.argwhere(label[0] == class_id) - centre) ** 2).sum(axis=1)
+            assert (squared <= radius**2).sum() == len(voxels) <= largest.sum()
+            # no larger one fits
+            nearest_outside = ((np.argwhere(label[0] != class_id) - centre) ** 2).sum(axis=1).min()
+            assert (
+                radius == max_radius or nearest_outside <= (radius + 1) ** 2 or edge_distance(centre, label) <= radius
+            )
+
+
+def edge_distance(centre, label):
+    return min(*centre, *(np.array(label.shape[1:]) - 1 - centre))
+
+
+def test_ball_of_a_slice_is_its_disc():
+    label = volume()[..., 3]
+    discs, balls = (LabelToDiscSeed(3, slice_wise=slice_wise)(label, case="a") for slice_wise in (True, False))
+    np.testing.assert_array_equal(discs, balls)
+
+
 def test_disc_is_the_same_in_another_process(tmp_path):
     np.save(tmp_path / "label.npy", volume())
     code = (
@@ -428,6 +461,8 @@ def test_dictionary_output_keys_and_arguments():
     for key in ("ed", "es"):
         expected = LabelToDiscSeed(2, 3, 200)(item[key], case="p1")
         np.testing.assert_array_equal(out[f"{key}_weak"], expected)
+    out = LabelToDiscSeedd(**keys, max_radius=2, case_key="name", slice_wise=False)(item)
+    np.testing.assert_array_equal(out["ed_weak"], LabelToDiscSeed(2, slice_wise=False)(item["ed"], case="p1"))
     out = ScribbleToWeakLabeld(keys="ed", unannotated=2, output_keys="w", ignore_index=200)(item)
     np.testing.assert_array_equal(out["w"], ScribbleToWeakLabel(2, 200)(item["ed"]))
     out = ScribbleToWeakLabeld(keys="ed", unannotated=2)(item)

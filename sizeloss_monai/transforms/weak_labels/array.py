@@ -19,22 +19,27 @@ __all__ = ["LabelToDiscSeed", "LabelToErodedSeed", "ScribbleToWeakLabel"]
 DEFAULT_IGNORE_INDEX = 255
 
 
-def _seed_slices(
-    label: NdarrayOrTensor, ignore_index: int, make_seed: Callable[[np.ndarray, int, int], np.ndarray]
+def _seed_classes(
+    label: NdarrayOrTensor,
+    ignore_index: int,
+    make_seed: Callable[[np.ndarray, int, int], np.ndarray],
+    slice_wise: bool = True,
 ) -> Any:
-    """Apply ``make_seed(mask, slice index, class id)`` to every class of every slice along the last axis of 3D."""
+    """Apply ``make_seed(mask, index, class id)`` to every class of every slice along the last axis of 3D, or of all."""
     ids = convert_to_numpy(label)
     if ids.ndim not in (3, 4) or ids.shape[0] != 1:
         raise ValueError(f"label must have shape [1, H, W] or [1, H, W, D], found {list(ids.shape)}.")
     _check_ids(np.unique(ids), "label")
-    volume = ids[0] if ids.ndim == 4 else ids[0][..., None]
-    weak = np.full(volume.shape, ignore_index, dtype=np.uint8)
-    for index in range(volume.shape[-1]):
-        for class_id in np.unique(volume[..., index]):
+    weak = np.full(ids.shape, ignore_index, dtype=np.uint8)
+    # views, so that what is written into a part is written into `weak`
+    items = [(ids[0], weak[0])]
+    if slice_wise and ids.ndim == 4:
+        items = [(ids[0, ..., index], weak[0, ..., index]) for index in range(ids.shape[-1])]
+    for index, (item, weak_item) in enumerate(items):
+        for class_id in np.unique(item):
             if class_id != 0:
-                seed = make_seed(volume[..., index] == class_id, index, int(class_id))
-                weak[..., index][seed] = class_id
-    return _like(weak.reshape(ids.shape), label)
+                weak_item[make_seed(item == class_id, index, int(class_id))] = class_id
+    return _like(weak, label)
 
 
 def _check_ids(found: np.ndarray, name: str) -> None:
@@ -92,7 +97,7 @@ class LabelToErodedSeed(Transform):
         Raises:
             ValueError: when ``label`` is not of such a shape, or an id does not fit into uint8.
         """
-        return _seed_slices(label, self.ignore_index, lambda mask, *_: eroded_seed(mask, self.sizes))
+        return _seed_classes(label, self.ignore_index, lambda mask, *_: eroded_seed(mask, self.sizes))
 
 
 class LabelToDiscSeed(Transform):
@@ -100,16 +105,25 @@ class LabelToDiscSeed(Transform):
 
     The centre is uniform in the target, the radius the largest that stays inside it, at most ``max_radius``. The
     disc depends on ``seed``, the case's name, the slice and the class only: the same in every epoch, worker and run.
+    In 3D a single ball a class can take the place of a disc in every slice.
     """
 
     backend = [TransformBackends.NUMPY]
 
-    def __init__(self, max_radius: int = 4, seed: int = 0, ignore_index: int = DEFAULT_IGNORE_INDEX) -> None:
+    def __init__(
+        self,
+        max_radius: int = 4,
+        seed: int = 0,
+        ignore_index: int = DEFAULT_IGNORE_INDEX,
+        slice_wise: bool = True,
+    ) -> None:
         """
         Args:
             max_radius: in pixels, >= 0.
             seed: of the experiment, >= 0.
             ignore_index: value of unannotated pixels.
+            slice_wise: whether a volume gets a disc a class in every slice, otherwise one ball a class in all of it;
+                the ball's radius is in voxels, whatever their spacing.
 
         Raises:
             ValueError: when ``max_radius`` or ``seed`` is negative.
@@ -119,6 +133,7 @@ class LabelToDiscSeed(Transform):
         self.max_radius = max_radius
         self.seed = seed
         self.ignore_index = ignore_index
+        self.slice_wise = slice_wise
 
     def __call__(self, label: NdarrayOrTensor, case: str = "", first_slice: int = 0) -> Any:
         """
@@ -137,7 +152,7 @@ class LabelToDiscSeed(Transform):
         def make_seed(mask: np.ndarray, index: int, class_id: int) -> np.ndarray:
             return disc_seed(mask, self.max_radius, seed_generator(self.seed, case, first_slice + index, class_id))
 
-        return _seed_slices(label, self.ignore_index, make_seed)
+        return _seed_classes(label, self.ignore_index, make_seed, self.slice_wise)
 
 
 class ScribbleToWeakLabel(Transform):

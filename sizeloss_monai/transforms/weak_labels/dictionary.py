@@ -83,6 +83,7 @@ class LabelToDiscSeedd(_WeakLabeld):
         ignore_index: int = DEFAULT_IGNORE_INDEX,
         case_key: str = "case",
         slice_key: str = "slice",
+        slice_wise: bool = True,
     ) -> None:
         """
         Args:
@@ -93,8 +94,9 @@ class LabelToDiscSeedd(_WeakLabeld):
             ignore_index: value of unannotated pixels.
             case_key: key of the case's name, which must be there: without it every case would get the same discs.
             slice_key: key of the index of the (first) slice; 0 where the key is absent, as in whole volumes.
+            slice_wise: see :class:`LabelToDiscSeed`.
         """
-        super().__init__(keys, output_keys, LabelToDiscSeed(max_radius, seed, ignore_index))
+        super().__init__(keys, output_keys, LabelToDiscSeed(max_radius, seed, ignore_index, slice_wise))
         self.case_key = case_key
         self.slice_key = slice_key
 

@@ -1,0 +1,114 @@
+"""What every bundle has in common: metadata, MONAI's properties, clear errors."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import jsonschema
+import pytest
+import yaml
+from bundle_runs import BUNDLE, BUNDLES, ROOT, make_workflow
+from monai.bundle import verify_net_in_out
+from packaging.version import Version
+
+RELEASED = ROOT / BUNDLE / ".." / "models" / "model.pt"
+every_bundle = pytest.mark.parametrize("bundle", BUNDLES)
+
+
+@every_bundle
+def test_a_bundle_is_complete(bundle: str) -> None:
+    folder = ROOT / "bundles" / bundle
+    configs = ("train", "evaluate", "inference", "multi_gpu_train")
+    files = [*(f"configs/{name}.yaml" for name in configs), "configs/logging.conf", "configs/metadata.json"]
+    for file in (*files, "docs/README.md", "docs/data_license.txt", "LICENSE"):
+        text = (folder / file).read_text(encoding="utf-8")
+        assert text.strip()
+        assert "<task>" not in text
+        assert "<dataset_dir>" not in text
+        if file.endswith(".yaml"):
+            yaml.safe_load(text)
+    # MONAI Label and the Deploy SDK go by the name
+    assert bundle.endswith("_segmentation")
+
+
+@every_bundle
+def test_network_matches_the_metadata(bundle: str) -> None:
+    configs = ROOT / "bundles" / bundle / "configs"
+    verify_net_in_out(
+        "network_def",
+        meta_file=str(configs / "metadata.json"),
+        config_file=str(configs / "inference.yaml"),
+        n=4,
+        device="cpu",
+    )
+
+
+@every_bundle
+def test_metadata_follows_the_schema(bundle: str) -> None:
+    schema = ROOT.parent / "shared" / "schema" / "meta_schema_20240725.json"
+    if not schema.is_file():
+        pytest.skip("no copy of MONAI's metadata schema: it is downloaded by `monai.bundle verify_metadata`")
+    metadata = json.loads((ROOT / "bundles" / bundle / "configs" / "metadata.json").read_text())
+    jsonschema.validate(metadata, json.loads(schema.read_text()))
+
+
+def test_metadata_names_the_tested_versions() -> None:
+    pins = dict(line.split("==") for line in (ROOT / "constraints.txt").read_text().splitlines() if "==" in line)
+    pins = {name.strip().lower(): Version(version.split("#")[0].strip()) for name, version in pins.items()}
+    metadata = json.loads((ROOT / BUNDLE / "metadata.json").read_text())
+    named = {
+        "monai": metadata["monai_version"],
+        "torch": metadata["pytorch_version"],
+        "numpy": metadata["numpy_version"],
+    }
+    named |= metadata["required_packages_version"]
+    for name, version in named.items():
+        if name != "sizeloss-monai":
+            assert pins[name.lower()] == Version(version), name
+
+
+@every_bundle
+@pytest.mark.parametrize(("file", "workflow_type"), [("train.yaml", "train"), ("inference.yaml", "infer")])
+def test_workflow_has_monais_properties(
+    data: dict[str, Path], tmp_path: Path, bundle: str, file: str, workflow_type: str
+) -> None:
+    # a folder of scans, and weights that nothing reads before the run
+    scans = next(
+        path.parent for path in sorted(data[bundle].rglob("*")) if path.name.endswith((".nii.gz", ".nii", ".mhd"))
+    )
+    folder, options = (data[bundle], {}) if workflow_type == "train" else (scans, {"checkpoint": str(RELEASED)})
+    workflow = make_workflow(bundle, [file], folder, tmp_path / "run", workflow_type, **options)
+    workflow.initialize()
+    assert workflow.check_properties() == []
+
+
+def root_of(error: BaseException) -> BaseException:
+    while error.__cause__ is not None:
+        error = error.__cause__
+    return error
+
+
+@every_bundle
+@pytest.mark.parametrize("file", ["train.yaml", "inference.yaml"])
+@pytest.mark.parametrize(
+    ("make", "override", "words"),
+    [
+        (Path.mkdir, {"output_dri": "x"}, "did you mean 'output_dir'"),
+        (Path.mkdir, {}, "empty|no scan"),
+        (lambda path: None, {}, "not a folder|nothing"),
+    ],
+)
+def test_wrong_input_is_one_clear_error(
+    tmp_path: Path, bundle: str, file: str, make: Any, override: dict[str, Any], words: str
+) -> None:
+    make(tmp_path / "data")
+    options = {"checkpoint": str(RELEASED)} if file == "inference.yaml" else {}
+    workflow = make_workflow(bundle, [file], tmp_path / "data", tmp_path / "run", **options, **override)
+    with pytest.raises(Exception) as caught:  # noqa: PT011
+        workflow.initialize()
+    error = root_of(caught.value)
+    assert type(error).__name__ in ("ConfigError", "DataError")
+    assert any(word in str(error) for word in words.split("|"))
+    assert not (tmp_path / "run").exists()

@@ -1,0 +1,166 @@
+"""The bundles beside the cine one: from a data set in its own layout to a mask on a scan's own grid."""
+
+from __future__ import annotations
+
+import csv
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import SimpleITK as sitk  # noqa: N813
+import torch
+from bundle_runs import BUNDLES, CINE, ROOT, VOLUMES, Run, make_workflow
+from layouts import SCANS, WRITERS
+
+PROSTATE = "prostate_t2_segmentation"
+SUPERVISION = ("partial_ce", "tags", "common_bounds", "individual_bounds", "full")
+
+
+@pytest.fixture(scope="module", params=WRITERS)
+def trained(
+    request: pytest.FixtureRequest,
+    data: dict[str, Path],
+    tiny_of: dict[str, str],
+    run_bundle: Run,
+    tmp_path_factory: pytest.TempPathFactory,
+) -> tuple[str, Path]:
+    bundle: str = request.param
+    output = tmp_path_factory.mktemp("runs") / bundle
+    files = (f"bundles/{bundle}/configs/train.yaml", tiny_of[bundle], "configs/individual_bounds.yaml")
+    result = run_bundle(*files, dataset_dir=data[bundle], output_dir=output, epochs=1)
+    assert result.returncode == 0, result.stdout[-3000:] + result.stderr[-3000:]
+    return bundle, output
+
+
+def test_evaluate_and_segment_a_scan(
+    trained: tuple[str, Path], data: dict[str, Path], tiny_of: dict[str, str], tmp_path: Path
+) -> None:
+    bundle, run = trained
+    evaluation = make_workflow(bundle, ["train.yaml", tiny_of[bundle], "evaluate.yaml"], data[bundle], run)
+    evaluation.initialize()
+    evaluation.run()
+    metrics = ["val_mean_dice", "val_hd95_mm"] + ["val_slice_dice"] * (bundle != VOLUMES)
+    folder = run / "evaluation" / "validation"
+    assert {path.name for path in folder.glob("*_raw.csv")} == {f"{name}_raw.csv" for name in metrics}
+    with (folder / "val_mean_dice_raw.csv").open() as file:
+        heading, *rows = csv.reader(file)
+    assert heading == ["filename", *(f"class{i}" for i in range(2 if bundle == VOLUMES else 1)), "mean"]
+    assert len(rows) == 1
+
+    scan, weights = data[bundle] / SCANS[bundle], run / "checkpoints" / "model.pt"
+    inference = make_workflow(
+        bundle, ["inference.yaml", tiny_of[bundle]], scan, tmp_path / "masks", "infer", checkpoint=str(weights)
+    )
+    inference.initialize()
+    inference.run()
+    (file,) = (tmp_path / "masks").iterdir()
+    mask, image = sitk.ReadImage(str(file)), sitk.ReadImage(str(scan))
+    assert file.name.endswith("_seg.nii.gz")
+    assert mask.GetSize() == image.GetSize()
+    np.testing.assert_allclose(mask.GetSpacing(), image.GetSpacing(), rtol=1e-5)
+    np.testing.assert_allclose(mask.GetDirection(), image.GetDirection(), atol=1e-5)
+    np.testing.assert_allclose(mask.GetOrigin(), image.GetOrigin(), atol=1e-4)
+
+
+def test_no_released_weights_is_one_clear_error(data: dict[str, Path], tmp_path: Path) -> None:
+    inference = make_workflow(PROSTATE, ["inference.yaml"], data[PROSTATE], tmp_path / "masks", "infer")
+    with pytest.raises(RuntimeError) as caught:
+        inference.initialize()
+    error: BaseException = caught.value
+    while error.__cause__ is not None:
+        error = error.__cause__
+    assert "models/model.pt" in str(error)
+    assert "Give --checkpoint" in str(error)
+
+
+def parsed(bundle: str, overlays: list[str], folder: Path, output: Path, **overrides: Any) -> Any:
+    """The values of a workflow, as a function of their ids."""
+    made = make_workflow(bundle, ["train.yaml", *overlays], folder, output, **overrides)
+    made.initialize()
+    return made.parser.get_parsed_content
+
+
+@pytest.mark.parametrize("overlay", SUPERVISION)
+@pytest.mark.parametrize("bundle", [PROSTATE, VOLUMES])
+def test_supervision(data: dict[str, Path], tiny_of: dict[str, str], tmp_path: Path, bundle: str, overlay: str) -> None:
+    parse = parsed(bundle, [tiny_of[bundle], f"configs/{overlay}.yaml"], data[bundle], tmp_path / "run", batch_size=64)
+    batch = next(iter(parse("train#dataloader")))
+    image, targets = parse("train#trainer").prepare_batch(batch)
+    loss = parse("loss")
+    total = loss(parse("network")(image), targets)
+    total.backward()
+    assert torch.isfinite(total)
+    expected = {"partial_ce": {"partial_ce"}, "full": {"ce"}}.get(overlay, {"partial_ce", "size"})
+    assert set(loss.values) == expected
+    if "size" in expected:
+        assert loss.weights["size"] == parse("individual_size_weight" if "individual" in overlay else "size_weight")
+    annotated = batch["weak_label"] != 255
+    # augmentation turns both alike, but for the rounding of single pixels
+    assert (batch["weak_label"] == batch["label"])[annotated].float().mean() > 0.95
+    for class_id in range(1, parse("num_classes")):
+        size = (batch["label"] == class_id).flatten(1).sum(dim=1)
+        lower, upper = batch["size_bounds"][:, class_id].unbind(-1)
+        present = size > 0
+        assert present.any()
+        assert (upper[~present] == 0).all()
+        if overlay == "tags":
+            assert (upper[present] == image[0].numel()).all()
+        elif overlay == "common_bounds":
+            assert len(upper[present].unique()) == 1
+        else:
+            torch.testing.assert_close(torch.stack([lower, upper]), torch.stack([0.9 * size, 1.1 * size]))
+
+
+def test_individual_weight_is_the_authors() -> None:
+    for bundle in BUNDLES:
+        text = (ROOT / "bundles" / bundle / "configs" / "train.yaml").read_text()
+        weight = 0.05 if bundle == CINE else 0.01
+        assert f"\nindividual_size_weight: {weight} " in text
+
+
+def test_a_volume_has_one_ball_a_class(data: dict[str, Path], tiny_of: dict[str, str], tmp_path: Path) -> None:
+    parse = parsed(VOLUMES, [tiny_of[VOLUMES]], data[VOLUMES], tmp_path / "run")
+    for item in map(parse("train#preprocessing"), parse("datalist")["training"][:2]):
+        assert item["image"].shape == (1, 32, 40, 24)
+        assert 0 <= item["image"].min() < item["image"].max() <= 1
+        for class_id in (1, 2):
+            ball = np.argwhere((item["weak_label"] == class_id).numpy())[:, 1:]
+            assert 1 <= len(ball) <= 123  # voxels within a radius of 3
+            assert (ball.max(0) - ball.min(0)).max() <= 6
+
+
+def test_common_bounds_of_volumes_come_from_the_first_few(
+    data: dict[str, Path], tiny_of: dict[str, str], tmp_path: Path
+) -> None:
+    overlays = [tiny_of[VOLUMES], "configs/common_bounds.yaml"]
+    parse = parsed(VOLUMES, overlays, data[VOLUMES], tmp_path / "run", common_num_cases=3)
+    items = list(map(parse("train#preprocessing"), parse("datalist")["training"][:3]))
+    for class_id in (1, 2):
+        sizes = [int((item["label"] == class_id).sum()) for item in items]
+        assert parse("common_bounds")[class_id] == pytest.approx([0.9 * min(sizes), 1.1 * max(sizes)])
+
+
+def test_protocol_for_volumes(data: dict[str, Path], tiny_of: dict[str, str], tmp_path: Path) -> None:
+    parse = parsed(VOLUMES, [tiny_of[VOLUMES], "configs/small_3d.yaml"], data[VOLUMES], tmp_path / "run")
+    assert parse("train#trainer").state.max_epochs == parse("epochs") == parse("lr_scheduler").T_max == 40
+
+
+@pytest.mark.parametrize(("overlays", "copies", "edge"), [([], 4, 256), (["configs/small.yaml"], 0, 128)])
+def test_prostate_slices_and_copies(
+    data: dict[str, Path], tmp_path: Path, overlays: list[str], copies: int, edge: int
+) -> None:
+    parse = parsed(PROSTATE, overlays, data[PROSTATE], tmp_path / "run", batch_size=1)
+    slices, drawn = len(parse("train#dataset")), parse("train#dataloader").dataset
+    assert len(drawn) == (1 + copies) * slices
+    assert drawn[0]["image"].shape == (1, edge, edge)
+    positive = next(i for i in range(slices) if (drawn[i]["label"] == 1).sum() > 50)
+    assert len({drawn[positive]["image"].sum().item() for _ in range(8)}) > 1, "no augmentation"
+
+
+def test_spine_slices_are_sagittal(data: dict[str, Path], tmp_path: Path) -> None:
+    bundle = "vertebral_body_t2_segmentation"
+    parse = parsed(bundle, [], data[bundle], tmp_path / "run")
+    assert len(parse("train#dataset")) == 3 * 5
+    assert parse("train#dataset")[0]["image"].shape == (1, 256, 256)
+    assert parse("train#dataloader").batch_size == 20
