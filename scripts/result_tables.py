@@ -11,6 +11,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
+from csv_files import write_csv
 from experiments import Row, Run, Setting, Table
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
@@ -52,15 +53,6 @@ def summarise(values: Iterable[float]) -> tuple[float, float, int]:
     return statistics.mean(defined), statistics.pstdev(defined), len(defined)
 
 
-def write_csv(path: Path, records: list[dict[str, Any]]) -> None:
-    """Write records of the same keys."""
-    with path.open("w", newline="") as handle:
-        writer = csv.DictWriter(handle, list(records[0]), lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(records)
-    print("wrote", path)
-
-
 def run_record(row: Row, run: Run, setting: Setting) -> tuple[dict[str, Any], dict[str, dict[str, float]]]:
     """What there is to say of a finished run, and its scores by case."""
     folder = run.folder(setting)
@@ -93,9 +85,10 @@ def _cell(records: list[dict[str, Any]], metric: str) -> str:
     """Mean ± deviation: over the cases of one run, over the means of several."""
     digits = 1 if metric == "hd95_mm" else 3
     means = [float(record[f"{metric}_mean"]) for record in records]
+    if any(math.isnan(mean) for mean in means):
+        return ""
     deviation = float(records[0][f"{metric}_std"]) if len(records) == 1 else statistics.stdev(means)
-    mean = statistics.mean(means)
-    return "" if math.isnan(mean) else f"{mean:.{digits}f} ± {deviation:.{digits}f}"
+    return f"{statistics.mean(means):.{digits}f} ± {deviation:.{digits}f}"
 
 
 def _markdown(rows: list[list[dict[str, Any]]]) -> str:
