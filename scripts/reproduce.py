@@ -19,6 +19,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+from embedded_tables import refresh
 from experiments import PROTOCOLS, ROOT, TABLES, Run, Setting, load_table
 from paper_figures import draw_figures
 from result_tables import write_tables
@@ -77,6 +78,7 @@ def main() -> None:
     for name in args.table:
         write_tables(load_table(name), setting, args.seeds, args.results_dir)
         draw_figures(load_table(name), setting, args.seeds[0], args.results_dir)
+    refresh()
 
 
 if __name__ == "__main__":
