@@ -121,7 +121,7 @@ def test_individual_weight_is_the_authors() -> None:
 
 def test_a_volume_has_one_ball_a_class(data: dict[str, Path], tiny_of: dict[str, str], tmp_path: Path) -> None:
     parse = parsed(VOLUMES, [tiny_of[VOLUMES]], data[VOLUMES], tmp_path / "run")
-    for item in map(parse("train#preprocessing"), parse("datalist")["training"][:2]):
+    for item in map(parse("validate#preprocessing"), parse("datalist")["training"][:2]):
         assert item["image"].shape == (1, 32, 40, 24)
         assert 0 <= item["image"].min() < item["image"].max() <= 1
         for class_id in (1, 2):
@@ -135,7 +135,7 @@ def test_common_bounds_of_volumes_come_from_the_first_few(
 ) -> None:
     overlays = [tiny_of[VOLUMES], "configs/common_bounds.yaml"]
     parse = parsed(VOLUMES, overlays, data[VOLUMES], tmp_path / "run", common_num_cases=3)
-    items = list(map(parse("train#preprocessing"), parse("datalist")["training"][:3]))
+    items = list(map(parse("validate#preprocessing"), parse("datalist")["training"][:3]))
     for class_id in (1, 2):
         sizes = [int((item["label"] == class_id).sum()) for item in items]
         assert parse("common_bounds")[class_id] == pytest.approx([0.9 * min(sizes), 1.1 * max(sizes)])
