@@ -5,7 +5,7 @@ import torch
 from monai.bundle import ConfigParser
 from monai.data import MetaTensor
 
-from sizeloss_monai.proposals import LagrangianProposals, exact_proposals, projected_gradient_ascent
+from sizeloss_monai.proposals import LagrangianProposals, Proposals, exact_proposals, projected_gradient_ascent
 
 INF = math.inf
 SOLVERS = ["exact", "gradient_ascent"]
@@ -153,3 +153,15 @@ def test_wrong_input(solver, batch):
         weak[0, 0, 5, 5] = value
         with pytest.raises(ValueError, match="weak_label must hold"):
             proposals(logits, weak, bounds)
+
+
+def test_labels_are_the_first_likeliest_class() -> None:
+    generator = torch.Generator().manual_seed(0)
+    probabilities = torch.rand(2, 4, 6, 5, generator=generator)
+    probabilities[0, :, 0] = 0.25
+    nothing = torch.zeros(2)
+    labels = Proposals(probabilities, nothing, nothing, nothing, nothing).labels()
+    assert labels.dtype == torch.int64
+    assert (labels[0, 0, 0] == 0).all()
+    largest = torch.gather(probabilities, 1, labels)
+    assert torch.equal(largest, probabilities.amax(1, keepdim=True))
