@@ -103,6 +103,23 @@ def ratio_interval(times: list[float], base: list[float]) -> tuple[float, float,
     return float(np.median(pairs[:, 0]) / np.median(pairs[:, 1])), float(low), float(high)
 
 
+def markdown(records: list[dict[str, str]]) -> str:
+    """A line a method: milliseconds of a step and its ratio to partial cross-entropy, and of the proposals a slice."""
+    batch_sizes = list(dict.fromkeys(record["batch_size"] for record in records))
+    headings = ["method", *(f"batch {b}: step (ms), ratio, proposals (ms a slice)" for b in batch_sizes)]
+    lines = [headings, ["---"] * len(headings)]
+    for method in dict.fromkeys(record["method"] for record in records):
+        rows = [record for record in records if record["method"] == method]
+        cells = [
+            f"{float(row['step_ms']):.0f}, {float(row['ratio']):.3f} ({float(row['ratio_95_low']):.3f} to "
+            f"{float(row['ratio_95_high']):.3f})"
+            + (f", {float(row['proposals_ms_per_slice']):.1f}" if row["proposals_ms_per_slice"] else "")
+            for row in rows
+        ]
+        lines.append([rows[0]["title"], *cells])
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines) + "\n"
+
+
 def main() -> None:
     """Measure, print and write the table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -141,8 +158,8 @@ def main() -> None:
                 "method": name,
                 "title": METHODS[name][0],
                 "image": f"{args.size}x{args.size}",
-                "batch_size": batch_size,
-                "rounds": rounds,
+                "batch_size": str(batch_size),
+                "rounds": str(rounds),
                 "step_ms": f"{statistics.median(times[name]):.2f}",
                 "ratio": f"{ratio:.4f}",
                 "ratio_95_low": f"{low:.4f}",
@@ -166,6 +183,7 @@ def main() -> None:
             print({key: record[key] for key in list(record)[:13]}, flush=True)
     if args.output:
         write_csv(args.output, records)
+        args.output.with_suffix(".md").write_text(markdown(records))
 
 
 if __name__ == "__main__":
