@@ -1,117 +1,171 @@
-"""Time of a training step with and without the size constraint, interleaved in one run.
+"""Time of a training step of every method of the paper's Table 5, interleaved in one run.
 
-    python scripts/benchmark_step.py --output docs/results/step_time.csv
+    python scripts/benchmark_step.py --output docs/results/table5.csv
 
-The paper (Kervadec et al. 2019, Table 5) gives 112 ms for partial cross-entropy and 113 ms with two bounds.
-Steps of the two losses alternate, so that whatever else the machine does falls on both; the ratio is of the medians,
-and its interval is a bootstrap over the pairs.
+A step is forward, loss (proposals included), backward, optimiser. Ratios are of medians, to partial cross-entropy in
+the same run; their interval is a bootstrap over rounds. `proposals_ms_per_slice` is the time of the proposals alone.
 """
 
 from __future__ import annotations
 
 import argparse
-import csv
-import os
-import platform
+import shlex
 import statistics
-import time
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import torch
+from benchmarking import environment, interleaved, target_device
+from csv_files import write_csv
 
 from sizeloss_monai.losses import PartialCrossEntropyLoss, SizeConstraintLoss, WeakSupervisionLoss
 from sizeloss_monai.networks import ENet
+from sizeloss_monai.proposals import LagrangianProposals
+
+# by row: its title, and the constraint or the proposals
+METHODS: dict[str, tuple[str, SizeConstraintLoss | LagrangianProposals | None]] = {
+    "partial_ce": ("Partial CE", None),
+    "direct_1": ("Direct loss, 1 bound", SizeConstraintLoss(scale="image", sides="upper")),
+    "direct_2": ("Direct loss, 2 bounds", SizeConstraintLoss(scale="image")),
+    "ascent_1": ("Lagrangian proposals, 1 bound", LagrangianProposals("gradient_ascent", sides="upper")),
+    "ascent_2": ("Lagrangian proposals, 2 bounds", LagrangianProposals("gradient_ascent")),
+    "ascent_2_sound": (
+        "Lagrangian proposals, 2 bounds, sound early stop at 1 voxel",
+        LagrangianProposals("gradient_ascent", early_stop="sound", tolerance=1.0),
+    ),
+    "ascent_2_published": (
+        "Lagrangian proposals, 2 bounds, early stop as published",
+        LagrangianProposals("gradient_ascent", early_stop="as_published"),
+    ),
+    "exact_2": ("Lagrangian proposals, 2 bounds, exact", LagrangianProposals()),
+    "full": ("Full supervision", None),
+}
+
+
+def make_targets(batch_size: int, size: int, device: torch.device) -> dict[str, torch.Tensor]:
+    """A disc with bounds of 10 % about its size; its centre is annotated."""
+    axis = torch.arange(size) - size / 2
+    squared = axis[:, None] ** 2 + axis[None, :] ** 2
+    label = (squared < (size / 14) ** 2).long().expand(batch_size, 1, size, size)
+    weak_label = torch.where(squared < (size / 56) ** 2, 1, 255).expand(batch_size, 1, size, size)
+    true_size = float(label[0].sum())
+    bounds = torch.tensor([[0.0, torch.inf], [0.9 * true_size, 1.1 * true_size]]).expand(batch_size, 2, 2)
+    targets = {"label": label, "weak_label": weak_label, "size_bounds": bounds}
+    return {key: value.contiguous().to(device) for key, value in targets.items()}
 
 
 def make_step(
-    network: torch.nn.Module, loss: WeakSupervisionLoss, batch_size: int, size: int, device: torch.device
+    method: str, network: torch.nn.Module, image: torch.Tensor, targets: dict[str, torch.Tensor]
 ) -> Callable[[], None]:
-    """A training step on random images with discs as targets; both losses get the same network and batch."""
-    generator = torch.Generator().manual_seed(0)
-    image = torch.rand(batch_size, 1, size, size, generator=generator).to(device)
-    weak_label = torch.full((batch_size, 1, size, size), 255, device=device)
-    weak_label[..., size // 2 - 4 : size // 2 + 4, size // 2 - 4 : size // 2 + 4] = 1
-    bounds = torch.tensor([[[0.0, torch.inf], [900.0, 1100.0]]], device=device).expand(batch_size, 2, 2)
-    targets = {"weak_label": weak_label, "size_bounds": bounds}
-    optimizer = torch.optim.Adam(network.parameters(), 5e-4)
+    """A training step; every method gets the same network and batch."""
+    what = METHODS[method][1]
+    cross_entropy = PartialCrossEntropyLoss()
+    if isinstance(what, SizeConstraintLoss):
+        loss = WeakSupervisionLoss(
+            {
+                "ce": {"loss": cross_entropy, "target": "weak_label"},
+                "size": {"loss": what, "target": "size_bounds", "weight": 0.01},
+            }
+        )
+    else:
+        target = "proposal" if what is not None else "label" if method == "full" else "weak_label"
+        loss = WeakSupervisionLoss({"ce": {"loss": cross_entropy, "target": target}})
+    # the network stays as it is: every step of every method sees the same problem
+    optimizer = torch.optim.Adam(network.parameters(), 0.0)
 
     def step() -> None:
         optimizer.zero_grad()
-        loss(network(image), targets).backward()
+        logits = network(image)
+        made = {}
+        if isinstance(what, LagrangianProposals):
+            made["proposal"] = what(logits, targets["weak_label"], targets["size_bounds"]).labels()
+        loss(logits, {**targets, **made}).backward()
         optimizer.step()
-        if device.type == "cuda":
-            torch.cuda.synchronize()
 
     return step
 
 
-def timed(step: Callable[[], None]) -> float:
-    """Milliseconds of one step."""
-    start = time.perf_counter()
-    step()
-    return (time.perf_counter() - start) * 1000
+def make_proposals_alone(
+    proposals: LagrangianProposals, logits: torch.Tensor, targets: dict[str, torch.Tensor]
+) -> Callable[[], object]:
+    """The proposals of one output, without the rest of a step."""
+    return lambda: proposals(logits, targets["weak_label"], targets["size_bounds"]).labels()
+
+
+def ratio_interval(times: list[float], base: list[float]) -> tuple[float, float, float]:
+    """Ratio of medians and its 95 % bootstrap interval over rounds."""
+    pairs = np.stack([times, base], axis=1)
+    draws = pairs[np.random.default_rng(0).integers(len(pairs), size=(1000, len(pairs)))]
+    ratios = np.median(draws[..., 0], axis=1) / np.median(draws[..., 1], axis=1)
+    low, high = np.percentile(ratios, [2.5, 97.5])
+    return float(np.median(pairs[:, 0]) / np.median(pairs[:, 1])), float(low), float(high)
 
 
 def main() -> None:
     """Measure, print and write the table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--output", type=Path, default=None, help="CSV; default: print only")
-    parser.add_argument("--steps", type=int, default=100, help="steps of each loss")
+    parser.add_argument("--rounds", type=int, default=40, help="steps of each method at batch 1; fewer at larger ones")
     parser.add_argument("--size", type=int, default=256)
-    parser.add_argument("--batch_sizes", type=int, nargs="+", default=[1, 4])
+    parser.add_argument("--batch_sizes", type=int, nargs="+", default=[1, 8])
+    parser.add_argument("--methods", nargs="+", choices=list(METHODS), default=list(METHODS))
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    partial = {"loss": PartialCrossEntropyLoss(), "target": "weak_label"}
-    constraint = {"loss": SizeConstraintLoss(scale="image"), "target": "size_bounds", "weight": 0.01}
+    device = target_device()
     records = []
     for batch_size in args.batch_sizes:
         torch.manual_seed(0)
         network = ENet(in_channels=1, out_channels=2).to(device)
-        steps = {
-            "partial_ce": make_step(network, WeakSupervisionLoss({"ce": partial}), batch_size, args.size, device),
-            "with_size": make_step(
-                network, WeakSupervisionLoss({"ce": partial, "size": constraint}), batch_size, args.size, device
-            ),
+        image = torch.rand(batch_size, 1, args.size, args.size, device=device)
+        targets = make_targets(batch_size, args.size, device)
+        rounds = max(args.rounds // batch_size, 5)
+        methods = list(dict.fromkeys(["partial_ce", *args.methods]))
+        steps = {name: make_step(name, network, image, targets) for name in methods}
+        times = interleaved(steps, rounds, device)
+        with torch.no_grad():
+            logits = network(image)
+        solvers = {name: METHODS[name][1] for name in methods}
+        alone = {
+            name: make_proposals_alone(solver, logits, targets)
+            for name, solver in solvers.items()
+            if isinstance(solver, LagrangianProposals)
         }
-        names = list(steps)
-        times: dict[str, list[float]] = {name: [] for name in names}
-        for round_index in range(args.steps + 5):
-            # alternate which goes first, so that neither always runs on a warmer cache
-            for name in names if round_index % 2 else reversed(names):
-                elapsed = timed(steps[name])
-                if round_index >= 5:
-                    times[name].append(elapsed)
-        base, constrained = (np.array(times[name]) for name in names)
-        draws = np.random.default_rng(0).integers(len(base), size=(1000, len(base)))
-        ratios = np.median(constrained[draws], axis=1) / np.median(base[draws], axis=1)
-        records.append(
-            {
-                "network": "ENet",
+        alone_times = interleaved(alone, rounds, device)
+        for name in methods:
+            ratio, low, high = ratio_interval(times[name], times["partial_ce"])
+            solver = solvers[name]
+            record = {
+                "method": name,
+                "title": METHODS[name][0],
                 "image": f"{args.size}x{args.size}",
                 "batch_size": batch_size,
-                "steps": args.steps,
-                "partial_ce_ms": f"{statistics.median(base):.2f}",
-                "with_size_ms": f"{statistics.median(constrained):.2f}",
-                "ratio": f"{statistics.median(constrained) / statistics.median(base):.4f}",
-                "ratio_95_low": f"{np.percentile(ratios, 2.5):.4f}",
-                "ratio_95_high": f"{np.percentile(ratios, 97.5):.4f}",
-                "machine": f"{platform.machine()}, {os.cpu_count()} cores, {args.threads} thread(s), {device.type}",
-                "torch": torch.__version__,
-                "command": f"python scripts/benchmark_step.py --size {args.size} --steps {args.steps} "
-                f"--threads {args.threads}",
+                "rounds": rounds,
+                "step_ms": f"{statistics.median(times[name]):.2f}",
+                "ratio": f"{ratio:.4f}",
+                "ratio_95_low": f"{low:.4f}",
+                "ratio_95_high": f"{high:.4f}",
+                "proposals_ms_per_slice": "",
+                "iterations": "",
+                "dual_value": "",
+                "violation": "",
             }
-        )
-        print(records[-1])
+            if isinstance(solver, LagrangianProposals):
+                made = solver(logits, targets["weak_label"], targets["size_bounds"])
+                record |= {
+                    "proposals_ms_per_slice": f"{statistics.median(alone_times[name]) / batch_size:.2f}",
+                    "iterations": f"{made.iterations.float().mean().item():.1f}",
+                    "dual_value": f"{made.dual_value.mean().item():.3f}",
+                    "violation": f"{made.violation[:, 1].mean().item():.3f}",
+                }
+            record |= environment(device)
+            record["command"] = shlex.join(["python", "scripts/benchmark_step.py", *sys.argv[1:]])
+            records.append(record)
+            print({key: record[key] for key in list(record)[:13]}, flush=True)
     if args.output:
-        with args.output.open("w", newline="") as handle:
-            writer = csv.DictWriter(handle, list(records[0]), lineterminator="\n")
-            writer.writeheader()
-            writer.writerows(records)
-        print("wrote", args.output)
+        write_csv(args.output, records)
 
 
 if __name__ == "__main__":

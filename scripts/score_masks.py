@@ -8,10 +8,10 @@ Mask ``<case>_seg.nii.gz`` is compared with ``<case><label_suffix>.nii.gz`` on t
 from __future__ import annotations
 
 import argparse
-import csv
 from pathlib import Path
 
 import torch
+from csv_files import write_csv
 from monai.data import MetaTensor
 from monai.metrics import compute_dice
 from monai.transforms import LoadImage
@@ -62,10 +62,7 @@ def main() -> None:
     check_cases(items)
     load = LoadImage(image_only=True)
     rows = [{"case": item["case"], **score(load(item["image"]), load(item["label"]), args.label_id)} for item in items]
-    with args.output.open("w", newline="") as handle:
-        writer = csv.DictWriter(handle, list(rows[0]), lineterminator="\n")
-        writer.writeheader()
-        writer.writerows({k: f"{v:.4f}" if isinstance(v, float) else v for k, v in row.items()} for row in rows)
+    write_csv(args.output, [{k: f"{v:.4f}" if isinstance(v, float) else v for k, v in row.items()} for row in rows])
     for row in rows:
         print(row)
 

@@ -1,4 +1,4 @@
-"""The README's numbers and code are what the repository holds."""
+"""The documents' numbers, links and code are what the repository holds."""
 
 from __future__ import annotations
 
@@ -9,19 +9,26 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
+DOCUMENTS = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
 
 
-def test_result_tables_are_the_files() -> None:
-    tables = re.findall(r"<!-- (docs/results/\S+\.md) -->\n(.*?)<!-- end -->", README, flags=re.DOTALL)
+@pytest.mark.parametrize("document", [ROOT / "README.md", ROOT / "docs" / "paper.md"], ids=lambda path: path.name)
+def test_result_tables_are_the_files(document: Path) -> None:
+    text = document.read_text(encoding="utf-8")
+    tables = re.findall(r"<!-- (docs/results/\S+\.md) -->\n(.*?)<!-- end -->", text, flags=re.DOTALL)
     assert tables
-    for file, text in tables:
-        assert text.strip() == (ROOT / file).read_text(encoding="utf-8").strip(), file
+    for file, table in tables:
+        assert table.strip() == (ROOT / file).read_text(encoding="utf-8").strip(), file
 
 
-def test_local_links_and_pictures_exist() -> None:
-    targets = re.findall(r"\]\((?!https?:)([^)#]+)\)", README)
-    assert targets
-    assert [target for target in targets if not (ROOT / target).exists()] == []
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: str(path.relative_to(ROOT)))
+def test_local_links_and_pictures_exist(document: Path) -> None:
+    targets = re.findall(r"\]\((?!https?:)([^)#]+)\)", document.read_text(encoding="utf-8"))
+    assert [target for target in targets if not (document.parent / target).exists()] == []
+
+
+def test_the_readme_has_links() -> None:
+    assert re.search(r"\]\((?!https?:)([^)#]+)\)", README)
 
 
 @pytest.mark.parametrize("code", re.findall(r"```python\n(.*?)```", README, flags=re.DOTALL))

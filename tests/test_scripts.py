@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
+import csv
+import importlib
+import json
 import runpy
 import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
+import torch
+from PIL import Image
+from torch.utils.tensorboard import SummaryWriter
 
 from sizeloss_monai.data import write_cine_phantoms
 
@@ -26,18 +33,123 @@ def test_the_demo_removes_nothing_but_its_own(tmp_path: Path) -> None:
     assert not (tmp_path / "runs").exists()
 
 
-def test_reproduce_prints_commands_whose_configs_exist() -> None:
-    printed = subprocess.run(
-        [sys.executable, "scripts/reproduce.py", "--print", "--protocol", "paper"],
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        check=True,
-    ).stdout.splitlines()
-    assert len(printed) == 10  # five rows, trained and evaluated
-    files = {part for line in printed for part in line.split("'") if part.endswith(".yaml")}
-    assert files
+def run_script(*arguments: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run([sys.executable, *arguments], cwd=ROOT, capture_output=True, text=True)
+
+
+@pytest.fixture
+def scripts(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Scripts import one another by name."""
+    monkeypatch.syspath_prepend(str(ROOT / "scripts"))
+
+
+@pytest.mark.parametrize("protocol", ["small", "paper"])
+def test_reproduce_prints_jobs_whose_configs_exist(scripts: None, protocol: str) -> None:
+    tables = importlib.import_module("experiments").TABLES
+    printed = run_script(
+        "scripts/reproduce.py", "--print", "--protocol", protocol, "--table", *tables, "--seeds", "0", "1"
+    )
+    assert printed.returncode == 0, printed.stderr
+    jobs = printed.stdout.splitlines()
+    assert len(jobs) == len(set(jobs)), "rows that are the same run are run once"
+    # tables 1 to 4 and hippocampus; common bounds, tags and full supervision on ACDC belong to several
+    assert len(jobs) == 2 * (12 + (8 - 2) + 5 + 5 + (8 - 2) + 4)
+    files = {part for job in jobs for part in job.split("'") if part.endswith(".yaml")}
     assert all((ROOT / file).is_file() for file in files)
+    assert all(job.count(" && ") == 1 and "--seed" in job for job in jobs)
+
+
+def test_every_experiment_is_a_row_of_a_table(scripts: None) -> None:
+    experiments = importlib.import_module("experiments")
+    rows = {row.run for name in experiments.TABLES for row in experiments.load_table(name).rows}
+    assert rows == set(experiments.SPECIFICATION["runs"])
+
+
+def make_finished_run(folder: Path, dice: list[float], seed: int) -> None:
+    """What a training and its evaluation leave, as far as tables and figures read it."""
+    evaluation = folder / "evaluation" / "validation"
+    evaluation.mkdir(parents=True)
+    (evaluation / "metrics.csv").touch()
+    for metric in ("val_mean_dice", "val_hd95_mm"):
+        lines = [f"case{i},{value},{value}" for i, value in enumerate(dice)]
+        (evaluation / f"{metric}_raw.csv").write_text("\n".join(["filename,class0,mean", *lines]) + "\n")
+    (folder / "checkpoints").mkdir()
+    (folder / "checkpoints" / "checkpoint_epoch=3.pt").touch()
+    machine = {"processor": "x86_64", "cores": 2, "threads": 1, "gpus": []}
+    record = {"seed": seed, "commit": "abc", "packages": {"torch": "2"}, "machine": machine}
+    (folder / "run.json").write_text(json.dumps([record]))
+    with SummaryWriter(str(folder / "tensorboard")) as writer:
+        for epoch in (1, 2):
+            writer.add_scalar("loss", 1.0, epoch)
+            writer.add_scalar("val_mean_dice", dice[0] / epoch, epoch)
+        writer.add_image("overlay/case0", torch.rand(3, 8, 32), 2)
+
+
+def test_reproduce_tabulates_and_draws_what_is_finished(scripts: None, tmp_path: Path) -> None:
+    runs = {("common_bounds", 0): [0.7, 0.9], ("common_bounds", 1): [0.6, 0.8], ("full", 0): [0.9, 1.0]}
+    runs |= {("full_5", 0): [0.5, 0.6], ("hybrid_5", 0): [0.8, 0.8]}
+    for (name, seed), dice in runs.items():
+        make_finished_run(tmp_path / "runs" / f"small-seed{seed}" / "acdc" / name, dice, seed)
+    options = ["--runs_dir", str(tmp_path / "runs"), "--results_dir", str(tmp_path / "results")]
+    made = run_script("scripts/reproduce.py", "--collect", "--table", "2", "--seeds", "0", "1", *options)
+    assert made.returncode == 0, made.stderr
+    results = tmp_path / "results"
+    with (results / "table2_small.csv").open() as file:
+        records = list(csv.DictReader(file))
+    means = [(record["row"], record["seed"], float(record["dice_3d_mean"])) for record in records]
+    assert means == [
+        ("common_bounds", "0", 0.8),
+        ("common_bounds", "1", 0.7),
+        ("full_5", "0", 0.55),
+        ("hybrid_5", "0", 0.8),
+        ("full", "0", 0.95),
+    ]
+    assert all(record["commit"] == "abc" and record["epochs"] == "3" for record in records)
+    assert all("--seed" in record["command"] for record in records)
+    table = (results / "table2_small.md").read_text().splitlines()
+    assert "2D DSC" not in table[0], "a column without numbers"
+    assert table[2].startswith("| weak, common bounds | 0.750 ± 0.071 |"), "deviation over the seeds' means"
+    assert table[3].startswith("| n = 5, those alone | 0.550 ± 0.050 |"), "deviation over the cases"
+    for picture in ("curves", "full_volumes", "examples"):
+        image = Image.open(results / f"table2_small_{picture}.png")
+        assert np.asarray(image.convert("L")).std() > 0, picture
+
+
+def test_a_run_of_another_seed_is_refused(tmp_path: Path) -> None:
+    make_finished_run(tmp_path / "runs" / "small-seed0" / "acdc" / "full", [0.9], seed=7)
+    options = ["--runs_dir", str(tmp_path / "runs"), "--results_dir", str(tmp_path / "results")]
+    made = run_script("scripts/reproduce.py", "--collect", "--table", "1", *options)
+    assert made.returncode != 0
+    assert "was run with seed [7], not 0" in made.stderr
+
+
+def test_missing_data_are_named_before_anything_runs(tmp_path: Path) -> None:
+    made = run_script("scripts/reproduce.py", "--table", "3", "--data_dir", str(tmp_path))
+    assert made.returncode != 0
+    assert f"no such folder: {tmp_path / 'promise12'}" in made.stderr
+
+
+def test_benchmark_of_steps(tmp_path: Path) -> None:
+    options = ["--size", "32", "--rounds", "5", "--batch_sizes", "2", "--methods", "direct_2", "exact_2", "ascent_2"]
+    made = run_script("scripts/benchmark_step.py", "--output", str(tmp_path / "t.csv"), *options)
+    assert made.returncode == 0, made.stderr
+    with (tmp_path / "t.csv").open() as file:
+        rows = {row["method"]: row for row in csv.DictReader(file)}
+    assert set(rows) == {"partial_ce", "direct_2", "exact_2", "ascent_2"}
+    assert float(rows["partial_ce"]["ratio"]) == 1
+    assert float(rows["exact_2"]["dual_value"]) >= float(rows["ascent_2"]["dual_value"])
+    assert float(rows["exact_2"]["violation"]) < 0.01
+
+
+def test_benchmark_of_growth(tmp_path: Path) -> None:
+    options = ["--largest", "4", "--axes", "batch", "slices", "--rounds", "1"]
+    made = run_script("scripts/benchmark_growth.py", "--output", str(tmp_path / "growth"), *options)
+    assert made.returncode == 0, made.stderr
+    with (tmp_path / "growth.csv").open() as file:
+        points = {(row["axis"], row["value"], row["method"]) for row in csv.DictReader(file)}
+    assert ("batch", "4", "gradient_ascent") in points
+    assert ("slices", "4", "volume_constraint") in points
+    assert np.asarray(Image.open(tmp_path / "growth.png").convert("L")).std() > 0
 
 
 def test_perfect_masks_score_one(tmp_path: Path) -> None:
@@ -47,7 +159,7 @@ def test_perfect_masks_score_one(tmp_path: Path) -> None:
     for truth in (tmp_path / "data").glob("*_gt.nii.gz"):
         (masks / truth.name.replace("_gt", "_seg")).write_bytes(truth.read_bytes())
     options = ["--masks", str(masks), "--labels", str(tmp_path / "data"), "--output", str(tmp_path / "scores.csv")]
-    subprocess.run([sys.executable, "scripts/score_masks.py", *options], cwd=ROOT, capture_output=True, check=True)
+    assert run_script("scripts/score_masks.py", *options).returncode == 0
     rows = (tmp_path / "scores.csv").read_text().splitlines()
     assert rows[0] == "case,dice_3d,dice_2d,hd95_mm"
     assert [row.split(",")[1:] for row in rows[1:]] == [["1.0000", "1.0000", "0.0000"]] * 2

@@ -8,6 +8,7 @@ from sizeloss_monai.data.phantoms import make_affine, make_cine_phantom, write_c
 from sizeloss_monai.data.scans import find_scans
 from sizeloss_monai.data.sitk_reader import SimpleITKReader
 from sizeloss_monai.data.slices import SliceDataset, split_slices
+from sizeloss_monai.data.supervision import mark_supervision
 
 __all__ = [
     "DataError",
@@ -20,6 +21,7 @@ __all__ = [
     "make_affine",
     "make_cine_phantom",
     "make_datalist",
+    "mark_supervision",
     "measure_common_bounds",
     "open_datalist",
     "save_datalist",

@@ -63,6 +63,7 @@ class SliceDataset(Dataset):
         slice_keys: Sequence[str] = ("image", "label", "weak_label"),
         num_workers: int = 1,
         progress: bool = True,
+        by_volume: bool = False,
     ) -> None:
         """
         Args:
@@ -72,7 +73,16 @@ class SliceDataset(Dataset):
             slice_keys: what is split, see :func:`split_slices`.
             num_workers: threads that prepare the volumes.
             progress: whether to show a progress bar meanwhile.
+            by_volume: whether an item is a list of all slices of a volume, for constraints on whole volumes. MONAI's
+                ``DataLoader`` makes one batch of them: at ``batch_size`` 1 of the slices of one volume, at 2 of two
+                volumes, which need not have as many. ``volume``, an index, says which slices belong together.
         """
         volumes = CacheDataset(data, transform, num_workers=num_workers, progress=progress)
-        slices = [item for index in range(len(volumes)) for item in split_slices(volumes[index], slice_keys)]
-        super().__init__(slices, slice_transform)
+        slices = [split_slices({**volumes[i], "volume": i}, slice_keys) for i in range(len(volumes))]
+        super().__init__(slices if by_volume else [item for part in slices for item in part], slice_transform)
+
+    def _transform(self, index: int) -> Any:
+        item = self.data[index]
+        if self.transform is None:
+            return item
+        return [self.transform(part) for part in item] if isinstance(item, list) else self.transform(item)

@@ -16,7 +16,9 @@ class PrepareBatchTargets(PrepareBatch):
     """Gives the network its image and the loss a dictionary of targets, as ``WeakSupervisionLoss`` takes it."""
 
     def __init__(
-        self, target_keys: Sequence[str] = ("label", "weak_label", "size_bounds"), image_key: str = CommonKeys.IMAGE
+        self,
+        target_keys: Sequence[str] = ("label", "weak_label", "size_bounds", "volume"),
+        image_key: str = CommonKeys.IMAGE,
     ) -> None:
         """
         Args:

@@ -3,5 +3,6 @@
 from sizeloss_monai.handlers.loss_terms import LossTermsHandler
 from sizeloss_monai.handlers.overlay_images import OverlayImagesHandler, overlay_row
 from sizeloss_monai.handlers.progress_bar import ProgressBarHandler
+from sizeloss_monai.handlers.proposal_images import ProposalImagesHandler
 
-__all__ = ["LossTermsHandler", "OverlayImagesHandler", "ProgressBarHandler", "overlay_row"]
+__all__ = ["LossTermsHandler", "OverlayImagesHandler", "ProgressBarHandler", "ProposalImagesHandler", "overlay_row"]

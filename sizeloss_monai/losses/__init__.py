@@ -4,11 +4,13 @@ from sizeloss_monai.losses.constraint import SizeConstraintLoss, size_constraint
 from sizeloss_monai.losses.partial_cross_entropy import PartialCrossEntropyLoss, partial_cross_entropy
 from sizeloss_monai.losses.penalties import bound_violations
 from sizeloss_monai.losses.region_statistics import class_probabilities, soft_size
+from sizeloss_monai.losses.volume_constraint import VolumeSizeConstraintLoss
 from sizeloss_monai.losses.weak_supervision import WeakSupervisionLoss
 
 __all__ = [
     "PartialCrossEntropyLoss",
     "SizeConstraintLoss",
+    "VolumeSizeConstraintLoss",
     "WeakSupervisionLoss",
     "bound_violations",
     "class_probabilities",

@@ -12,7 +12,7 @@ from torch.nn.modules.loss import _Loss
 from sizeloss_monai.losses.penalties import bound_violations
 from sizeloss_monai.losses.region_statistics import class_probabilities, soft_size
 
-__all__ = ["SizeConstraintLoss", "size_constraint"]
+__all__ = ["SizeConstraintLoss", "size_constraint", "size_penalty"]
 
 SCALES = ("voxels", "image", "relative")
 SIDES = ("both", "lower", "upper")
@@ -38,17 +38,33 @@ def size_constraint(
     _check_options(scale, sides)
     with torch.autocast(logits.device.type, enabled=False):
         size = soft_size(class_probabilities(logits))
-        bounds = bounds.to(size)
-        below, above = bound_violations(size, bounds)
-        num_voxels = math.prod(logits.shape[2:])
-        if scale == "relative":
-            lower, upper = bounds.unbind(-1)
-            # an absent target has b = 0: there the share of the image is the only scale-free measure
-            below = below / torch.where(lower > 0, lower, num_voxels)
-            above = above / torch.where(upper > 0, upper, num_voxels)
-        zero = torch.zeros_like(size)
-        penalty = (zero if sides == "upper" else below.square()) + (zero if sides == "lower" else above.square())
-        return penalty / num_voxels if scale == "image" else penalty
+        return size_penalty(size, bounds.to(size), math.prod(logits.shape[2:]), scale, sides)
+
+
+def size_penalty(
+    size: torch.Tensor, bounds: torch.Tensor, num_voxels: int | torch.Tensor, scale: str, sides: str
+) -> torch.Tensor:
+    """Penalty (Kervadec et al. 2019, Eq. 3) of sizes that are known already.
+
+    Args:
+        size: in voxels, any shape ``[...]``, at least float32.
+        bounds: in voxels, shape ``[..., 2]``, of the same type.
+        num_voxels: of what the sizes were measured in; a number, or of the shape of ``size``.
+        scale: see :class:`SizeConstraintLoss`.
+        sides: see :class:`SizeConstraintLoss`.
+
+    Returns:
+        Penalties of the shape of ``size``.
+    """
+    below, above = bound_violations(size, bounds)
+    if scale == "relative":
+        lower, upper = bounds.unbind(-1)
+        # an absent target has b = 0: there the share of the image is the only scale-free measure
+        below = below / torch.where(lower > 0, lower, num_voxels)
+        above = above / torch.where(upper > 0, upper, num_voxels)
+    zero = torch.zeros_like(size)
+    penalty = (zero if sides == "upper" else below.square()) + (zero if sides == "lower" else above.square())
+    return penalty / num_voxels if scale == "image" else penalty
 
 
 def _check_options(scale: str, sides: str) -> None:
@@ -112,6 +128,16 @@ class SizeConstraintLoss(_Loss):
         self.scale = scale
         self.sides = sides
 
+    def _constrained_classes(self, input: torch.Tensor, bounds: torch.Tensor) -> list[int]:
+        """The constrained classes of logits ``input``; raises as :meth:`forward` says."""
+        if bounds.shape != (*input.shape[:2], 2):
+            raise ValueError(f"bounds must have shape {[*input.shape[:2], 2]}, found {list(bounds.shape)}.")
+        num_classes = input.shape[1]
+        classes = self.classes or list(range(0 if self.include_background else 1, num_classes))
+        if not classes or max(classes) >= num_classes:
+            raise ValueError(f"classes {classes} must be below the number of channels, {num_classes}, at least one.")
+        return classes
+
     def forward(self, input: torch.Tensor, bounds: torch.Tensor) -> torch.Tensor:
         """
         Args:
@@ -121,12 +147,7 @@ class SizeConstraintLoss(_Loss):
         Raises:
             ValueError: when ``bounds`` is not of that shape, a constrained class is not below ``C``, or there is none.
         """
-        if bounds.shape != (*input.shape[:2], 2):
-            raise ValueError(f"bounds must have shape {[*input.shape[:2], 2]}, found {list(bounds.shape)}.")
-        num_classes = input.shape[1]
-        classes = self.classes or list(range(0 if self.include_background else 1, num_classes))
-        if not classes or max(classes) >= num_classes:
-            raise ValueError(f"classes {classes} must be below the number of channels, {num_classes}, at least one.")
+        classes = self._constrained_classes(input, bounds)
         penalty = size_constraint(input, bounds, self.scale, self.sides)[:, classes]
         if self.reduction == LossReduction.NONE.value:
             return penalty

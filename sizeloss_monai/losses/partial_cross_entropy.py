@@ -18,6 +18,7 @@ def partial_cross_entropy(
     ignore_index: int = DEFAULT_IGNORE_INDEX,
     include_background: bool = True,
     reduction: LossReduction | str = LossReduction.MEAN,
+    per_item: bool = False,
 ) -> torch.Tensor:
     """Functional form of :class:`PartialCrossEntropyLoss`; see there for the arguments."""
     if target.ndim != logits.ndim or target.shape[1] != 1 or target.shape[2:] != logits.shape[2:]:
@@ -33,11 +34,21 @@ def partial_cross_entropy(
         wide = logits.float() if logits.dtype in (torch.float16, torch.bfloat16) else logits
         if reduction == LossReduction.NONE:
             return F.cross_entropy(wide, ids, ignore_index=ignore_index, reduction="none")
+        if reduction == LossReduction.MEAN and per_item:
+            return _mean_of_item_means(wide, ids, ignore_index)
         total = F.cross_entropy(wide, ids, ignore_index=ignore_index, reduction="sum")
         if reduction == LossReduction.SUM:
             return total
         # cross_entropy's own mean is 0 / 0 where nobody annotated anything
         return total / (ids != ignore_index).sum().clamp(min=1)
+
+
+def _mean_of_item_means(logits: torch.Tensor, ids: torch.Tensor, ignore_index: int) -> torch.Tensor:
+    """Each item's mean over its annotated voxels, averaged over the items that have any."""
+    values = F.cross_entropy(logits, ids, ignore_index=ignore_index, reduction="none").flatten(1)
+    annotated = (ids != ignore_index).flatten(1).sum(dim=1)
+    means = values.sum(dim=1) / annotated.clamp(min=1)
+    return means.sum() / (annotated > 0).sum().clamp(min=1)
 
 
 class PartialCrossEntropyLoss(_Loss):
@@ -62,6 +73,7 @@ class PartialCrossEntropyLoss(_Loss):
         ignore_index: int = DEFAULT_IGNORE_INDEX,
         include_background: bool = True,
         reduction: LossReduction | str = LossReduction.MEAN,
+        per_item: bool = False,
     ) -> None:
         """
         Args:
@@ -72,11 +84,16 @@ class PartialCrossEntropyLoss(_Loss):
                 - ``"sum"``: over the annotated voxels of the batch, as in the paper.
                 - ``"mean"``: over the annotated voxels of the batch, as in the authors' published code.
                 - ``"none"``: one value a voxel, shape ``[B, *spatial]``, 0 where not annotated.
+            per_item: whether ``"mean"`` is first taken over each item's annotated voxels, then over the items that have
+                any: in a batch of weak and full annotations the few voxels of the weak ones would not count otherwise.
 
         Raises:
-            ValueError: when ``reduction`` is none of these.
+            ValueError: when ``reduction`` is none of these, or ``per_item`` is asked for with another than ``"mean"``.
         """
         super().__init__(reduction=LossReduction(reduction).value)
+        if per_item and self.reduction != LossReduction.MEAN.value:
+            raise ValueError(f"per_item goes with reduction 'mean' only, found {self.reduction!r}.")
+        self.per_item = per_item
         self.ignore_index = ignore_index
         self.include_background = include_background
 
@@ -89,4 +106,6 @@ class PartialCrossEntropyLoss(_Loss):
         Raises:
             ValueError: when ``target`` is not of that shape.
         """
-        return partial_cross_entropy(input, target, self.ignore_index, self.include_background, self.reduction)
+        return partial_cross_entropy(
+            input, target, self.ignore_index, self.include_background, self.reduction, self.per_item
+        )

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import torch
+from monai.utils import ensure_tuple
 from torch import nn
 
 __all__ = ["WeakSupervisionLoss"]
@@ -33,7 +34,7 @@ class WeakSupervisionLoss(nn.Module):
         """
         Args:
             terms: by name, a mapping with ``loss`` (an ``nn.Module`` of logits and target), ``target`` (the key of its
-                target) and optionally ``weight`` (default 1).
+                target; several keys where the loss takes several targets) and optionally ``weight`` (default 1).
 
         Raises:
             ValueError: when there are no terms, or a term lacks ``loss`` or ``target``, has a key beyond these three,
@@ -43,7 +44,7 @@ class WeakSupervisionLoss(nn.Module):
         if not terms:
             raise ValueError("terms must name at least one loss.")
         self.losses = nn.ModuleDict()
-        self.targets: dict[str, str] = {}
+        self.targets: dict[str, tuple[str, ...]] = {}
         self.weights: dict[str, float] = {}
         self.values: dict[str, torch.Tensor] = {}
         for name, term in terms.items():
@@ -55,7 +56,7 @@ class WeakSupervisionLoss(nn.Module):
             if not math.isfinite(weight) or weight < 0:
                 raise ValueError(f"the weight of term {name!r} must be finite and >= 0, found {weight}.")
             self.losses[name] = term["loss"]
-            self.targets[name] = term["target"]
+            self.targets[name] = ensure_tuple(term["target"])
             self.weights[name] = weight
 
     def forward(self, input: torch.Tensor, targets: Mapping[str, torch.Tensor]) -> torch.Tensor:
@@ -72,9 +73,10 @@ class WeakSupervisionLoss(nn.Module):
         """
         terms: dict[str, torch.Tensor] = {}
         for name, loss in self.losses.items():
-            key = self.targets[name]
-            if key not in targets:
-                raise KeyError(f"loss term {name!r} needs the target {key!r}, the batch has {sorted(targets)}.")
-            terms[name] = self.weights[name] * loss(input, targets[key])
+            keys = self.targets[name]
+            for key in keys:
+                if key not in targets:
+                    raise KeyError(f"loss term {name!r} needs the target {key!r}, the batch has {sorted(targets)}.")
+            terms[name] = self.weights[name] * loss(input, *(targets[key] for key in keys))
         self.values = {name: value.detach() for name, value in terms.items()}
         return torch.stack(list(terms.values())).sum()

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 import torch
 from bundle_runs import BUNDLE, ROOT
-from monai.bundle import ConfigWorkflow
+from monai.bundle import ConfigParser, ConfigWorkflow
 
 from sizeloss_monai.data import write_cine_phantoms
 
@@ -65,6 +65,9 @@ def test_no_overlay_is_left_out() -> None:
         *PROTOCOLS,
         *SUPERVISION,
         *BOUND_FACTORS,
+        *(f"{kind}_{n}.yaml" for kind in ("hybrid", "full") for n in (5, 10, 25)),
+        "hybrid.yaml",
+        "volume_bounds.yaml",
         "augmented_copies.yaml",
         "scribbles.yaml",
         "small_3d.yaml",  # for volumes, in test_other_bundles.py
@@ -107,6 +110,61 @@ def test_bound_settings_scale_the_common_bounds(phantoms: Path, tiny: str, tmp_p
     lower, upper = bounds("common_bounds.yaml")
     for overlay, (lower_factor, upper_factor) in BOUND_FACTORS.items():
         assert bounds(overlay) == pytest.approx([lower / 0.9 * lower_factor, upper / 1.1 * upper_factor])
+
+
+def test_volume_bounds(phantoms: Path, tiny: str, tmp_path: Path) -> None:
+    made = workflow(phantoms, tmp_path / "run", [tiny, "volume_bounds.yaml"], batch_size=2, chunk_size=3)
+    batch = first_batch(made)
+    assert len(batch["volume"].unique()) == 2
+    for volume in batch["volume"].unique():
+        of_it = batch["volume"] == volume
+        assert sorted(batch["slice"][of_it].tolist()) == list(range(int(of_it.sum())))
+        torch.testing.assert_close(
+            batch["size_bounds"][of_it, 1].sum(dim=0) / (batch["label"][of_it] == 1).sum(), torch.tensor([0.9, 1.1])
+        )
+    image, targets = made.parser.get_parsed_content("train#trainer").prepare_batch(batch)
+    network = made.parser.get_parsed_content("network")
+    logits = made.parser.get_parsed_content("train#inferer")(image, network)
+    loss = made.parser.get_parsed_content("loss")
+    loss(logits, targets).backward()
+    size = logits.detach().softmax(dim=1)[:, 1].sum(dim=(1, 2))
+    penalties = []
+    for v in batch["volume"].unique():
+        of_it = batch["volume"] == v
+        excess = size[of_it].sum() - 1.1 * (batch["label"][of_it] == 1).sum()
+        penalties.append(excess**2 / (of_it.sum() * 64**2))
+    expected = 0.01 * sum(penalties) / 2
+    assert loss.values["size"].item() == pytest.approx(float(expected), rel=1e-4)
+
+
+def test_hybrid(phantoms: Path, tiny: str, tmp_path: Path) -> None:
+    overlays = [tiny, "common_bounds.yaml", "hybrid.yaml"]
+    made = workflow(phantoms, tmp_path / "run", overlays, num_full=2, batch_size=64)
+    batch = first_batch(made)
+    full = (batch["weak_label"] != 255).flatten(1).all(dim=1)
+    marks = {item["case"]: item["supervision"] for item in made.parser.get_parsed_content("training_items")}
+    assert sorted(marks.values()) == ["full", "full", "weak", "weak"]
+    assert [marks[case] == "full" for case in batch["case"]] == full.tolist()
+    assert torch.isinf(batch["size_bounds"][full, 1, 1]).all()
+    assert torch.isfinite(batch["size_bounds"][~full, 1, 1]).all()
+    total, terms = loss_of(made, batch)
+    assert torch.isfinite(total)
+    assert set(terms) == {"partial_ce", "size"}
+    assert made.parser.get_parsed_content("experiment") == "hybrid_2"
+
+
+@pytest.mark.parametrize("number", [5, 10, 25])
+def test_numbers_of_full_volumes(phantoms: Path, tiny: str, tmp_path: Path, number: int) -> None:
+    parser = ConfigParser(
+        ConfigParser.load_config_files(
+            [str(ROOT / f) for f in (f"{BUNDLE}/train.yaml", "configs/hybrid.yaml", f"configs/hybrid_{number}.yaml")]
+        )
+    )
+    assert parser.get_parsed_content("experiment") == f"hybrid_{number}"
+    made = workflow(phantoms, tmp_path / "run", [tiny, "full.yaml", f"full_{number}.yaml"], num_full=2)
+    assert len(made.parser.get_parsed_content("training_items")) == 2
+    slices = len(made.parser.get_parsed_content("train#dataset"))
+    assert len(made.parser.get_parsed_content("train#dataloader").dataset) == 4 * slices
 
 
 @pytest.mark.parametrize("overlay", PROTOCOLS)

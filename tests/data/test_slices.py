@@ -158,3 +158,17 @@ def test_mismatch_is_raised_when_the_data_set_is_made():
     volume = {**make_volume("patient7", 3), "label": torch.zeros(1, 9, 7, 2)}
     with pytest.raises(ValueError, match="patient7"):
         SliceDataset([volume], lambda item: item, progress=False)
+
+
+def test_by_volume_a_batch_is_whole_volumes():
+    depths = [3, 5, 2]
+    items = [{"image": torch.full((1, 4, 4, depth), float(depth)), "case": str(depth)} for depth in depths]
+    dataset = SliceDataset(items, lambda item: item, lambda item: {**item, "seen": 1}, progress=False, by_volume=True)
+    assert len(dataset) == 3
+    batch = next(iter(DataLoader(dataset, batch_size=2)))
+    assert batch["image"].shape == (8, 1, 4, 4)
+    assert batch["volume"].tolist() == [0] * 3 + [1] * 5
+    assert batch["slice"].tolist() == [0, 1, 2, 0, 1, 2, 3, 4]
+    assert batch["seen"].tolist() == [1] * 8
+    plain = SliceDataset(items, lambda item: item, progress=False, by_volume=True)
+    assert [item["volume"] for item in plain[2]] == [2, 2]

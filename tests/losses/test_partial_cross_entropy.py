@@ -209,3 +209,22 @@ def test_deterministic():
     logits, target = torch.randn(2, 3, 32, 32), torch.randint(0, 3, (2, 1, 32, 32))
     values = {PartialCrossEntropyLoss()(logits, target).item() for _ in range(5)}
     assert len(values) == 1
+
+
+def test_per_item_means_do_not_drown_a_few_annotated_voxels():
+    logits = torch.randn(3, 2, 4, 4, requires_grad=True)
+    target = torch.full((3, 1, 4, 4), 255)
+    target[0] = 0  # fully annotated
+    target[1, 0, 1, 1] = 1  # one voxel; the third item has none
+    value = PartialCrossEntropyLoss(per_item=True)(logits, target)
+    alone = [PartialCrossEntropyLoss()(logits[i : i + 1], target[i : i + 1]) for i in range(2)]
+    torch.testing.assert_close(value, torch.stack(alone).mean())
+    nothing = PartialCrossEntropyLoss(per_item=True)(logits, torch.full_like(target, 255))
+    nothing.backward()
+    assert nothing.item() == 0
+    assert torch.equal(logits.grad, torch.zeros_like(logits))
+
+
+def test_per_item_needs_the_mean():
+    with pytest.raises(ValueError, match="per_item goes with reduction 'mean' only, found 'sum'"):
+        PartialCrossEntropyLoss(reduction="sum", per_item=True)

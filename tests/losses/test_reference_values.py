@@ -12,6 +12,7 @@ import torch
 from sizeloss_monai.losses import (
     PartialCrossEntropyLoss,
     SizeConstraintLoss,
+    VolumeSizeConstraintLoss,
     WeakSupervisionLoss,
     class_probabilities,
     soft_size,
@@ -138,10 +139,9 @@ def test_batch_naive_penalty_is_the_constraint_on_the_volume(reference, margin, 
     authors = tensor["authors"]
     _, _, width, height = tensor["shape_bcwh"]
     logits = torch.tensor(tensor["logits"], dtype=torch.float32).to(dtype).requires_grad_()
-    size = np.count_nonzero(tensor["full_label"])
-    bounds = torch.tensor([[(0.0, INF), ((1 - margin) * size, (1 + margin) * size)]], dtype=torch.float64)
-    volume = logits.movedim(0, -1)[None]  # [1, C, W, H, slices]
-    loss = SizeConstraintLoss(classes=tensor["idc"], scale="voxels", reduction="sum")(volume, bounds)
+    sizes = [np.count_nonzero(label) for label in tensor["full_label"]]
+    bounds = torch.tensor([[(0.0, INF), ((1 - margin) * n, (1 + margin) * n)] for n in sizes], dtype=torch.float64)
+    loss = VolumeSizeConstraintLoss(classes=tensor["idc"], scale="voxels", reduction="sum")(logits, bounds)
     loss.backward()
     factor = width * height * len(tensor["idc"])
     assert_same(loss.item(), authors[f"batch_naive_penalty_margin_{margin}"] * factor)

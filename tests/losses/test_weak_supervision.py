@@ -5,7 +5,12 @@ import pytest
 import torch
 from monai.losses import DiceLoss
 
-from sizeloss_monai.losses import PartialCrossEntropyLoss, SizeConstraintLoss, WeakSupervisionLoss
+from sizeloss_monai.losses import (
+    PartialCrossEntropyLoss,
+    SizeConstraintLoss,
+    VolumeSizeConstraintLoss,
+    WeakSupervisionLoss,
+)
 
 INF = math.inf
 
@@ -144,3 +149,15 @@ def test_deterministic():
     logits, targets = torch.randn(1, 2, 4, 4), make_batch()[1]
     loss = make_loss()
     assert len({loss(logits, targets).item() for _ in range(5)}) == 1
+
+
+def test_a_term_may_take_several_targets():
+    loss = WeakSupervisionLoss(
+        {"size": {"loss": VolumeSizeConstraintLoss(reduction="sum"), "target": ["size_bounds", "volume"]}}
+    )
+    logits = torch.zeros(2, 2, 4, 4)
+    bounds = torch.tensor([[(0.0, INF), (1.0, 6.0)]]).expand(2, 2, 2)
+    assert loss(logits, {"size_bounds": bounds, "volume": torch.tensor([0, 1])}).item() == 8
+    assert loss(logits, {"size_bounds": bounds, "volume": torch.tensor([0, 0])}).item() == 16
+    with pytest.raises(KeyError, match="needs the target 'volume'"):
+        loss(logits, {"size_bounds": bounds})

@@ -1,0 +1,73 @@
+"""Training on Lagrangian proposals."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from monai.engines import SupervisedTrainer
+
+from sizeloss_monai.proposals import LagrangianProposals
+
+__all__ = ["LagrangianProposalTrainer"]
+
+
+class LagrangianProposalTrainer(SupervisedTrainer):
+    """Each iteration makes a full annotation of the network's own output, the weak label and the size bounds, and then
+    trains on it (Pathak et al. 2015; the baseline of Kervadec et al. 2019, section 4).
+
+    The proposals are added to the targets of the loss under ``proposal``: hard ones are class ids, shape
+    ``[B, 1, *spatial]``, for cross-entropy; soft ones probabilities, shape ``[B, C, *spatial]``, for
+    ``torch.nn.CrossEntropyLoss``. ``engine.state.output`` holds ``proposal``, ``proposal_seconds`` (time spent making
+    them), ``proposal_iterations`` (mean over the batch) and ``proposal_violation`` (mean, in voxels) besides what
+    MONAI's trainer leaves there.
+    """
+
+    def __init__(
+        self,
+        *,
+        loss_function: Callable[[torch.Tensor, dict[str, torch.Tensor]], torch.Tensor],
+        proposals: LagrangianProposals,
+        hard: bool = True,
+        weak_label_key: str = "weak_label",
+        bounds_key: str = "size_bounds",
+        **kwargs: Any,
+    ) -> None:
+        """
+        Args:
+            loss_function: of logits and targets; one of the targets is ``proposal``.
+            proposals: makes the proposals.
+            hard: whether the loss gets class ids, as published, or probabilities. The likeliest classes of a hesitant
+                network need not keep to the bounds its probabilities keep to.
+            weak_label_key: target that holds annotated voxels.
+            bounds_key: target that holds size bounds in voxels.
+            kwargs: of ``monai.engines.SupervisedTrainer``.
+        """
+        super().__init__(loss_function=self._loss_on_proposals, **kwargs)
+        self.supervision = loss_function
+        self.proposals = proposals
+        self.hard = hard
+        self.weak_label_key = weak_label_key
+        self.bounds_key = bounds_key
+
+    def _loss_on_proposals(self, pred: torch.Tensor, targets: dict[str, torch.Tensor]) -> torch.Tensor:
+        start = _now(pred.device)
+        with torch.no_grad():
+            made = self.proposals(pred, targets[self.weak_label_key], targets[self.bounds_key])
+            proposal = made.labels() if self.hard else made.probabilities
+        self.state.output.update(
+            proposal=proposal,
+            proposal_seconds=_now(pred.device) - start,
+            proposal_iterations=made.iterations.float().mean(),
+            proposal_violation=made.violation.mean(),
+        )
+        return self.supervision(pred, {**targets, "proposal": proposal})
+
+
+def _now(device: torch.device) -> float:
+    """Seconds, once the device has done what was asked of it."""
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+    return time.perf_counter()

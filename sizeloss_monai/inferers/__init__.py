@@ -1,0 +1,5 @@
+"""Inferers MONAI lacks."""
+
+from sizeloss_monai.inferers.chunked import ChunkedInferer
+
+__all__ = ["ChunkedInferer"]

@@ -1,0 +1,85 @@
+"""Training on batches that are too large for one pass through the network."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from typing import Any
+
+import torch
+from monai.inferers import Inferer
+from torch.nn.modules.batchnorm import _BatchNorm
+from torch.utils.checkpoint import checkpoint
+
+__all__ = ["ChunkedInferer"]
+
+
+class ChunkedInferer(Inferer):
+    """Runs a network on a few items of a batch at a time, in bounded memory and with the gradient of the whole batch.
+
+    For losses that need all slices of a volume at once, such as
+    :class:`~sizeloss_monai.losses.VolumeSizeConstraintLoss`, where the activations of all of them do not fit: the
+    first pass keeps only each chunk's output, the loss is of all outputs, and the backward pass runs chunk after chunk
+    again, with the loss's gradient fixed (``torch.utils.checkpoint``). It costs one more forward pass.
+
+    The gradient is that of one pass, for any loss, where the network treats each item alone. Dropout draws the same
+    mask in both passes, but not the mask one pass would have drawn. Batch normalisation in training mode is the
+    exception: its statistics are those of a chunk, so choose instance or group normalisation, or chunks as large as
+    fit. Its running statistics are updated once a chunk, not twice.
+
+    Example:
+        >>> network = torch.nn.Conv2d(1, 2, 3)
+        >>> ChunkedInferer(chunk_size=4)(torch.rand(10, 1, 8, 8), network).shape
+        torch.Size([10, 2, 6, 6])
+    """
+
+    def __init__(self, chunk_size: int) -> None:
+        """
+        Args:
+            chunk_size: items (slices) per pass.
+
+        Raises:
+            ValueError: when ``chunk_size`` is below 1.
+        """
+        if chunk_size < 1:
+            raise ValueError(f"chunk_size must be >= 1, found {chunk_size}.")
+        self.chunk_size = chunk_size
+
+    def __call__(
+        self, inputs: torch.Tensor, network: Callable[..., torch.Tensor], *args: Any, **kwargs: Any
+    ) -> torch.Tensor:
+        """
+        Args:
+            inputs: shape ``[B, ...]``.
+            network: called on ``[chunk_size or less, ...]``.
+            args: for the network, after its input.
+            kwargs: for the network.
+
+        Returns:
+            The outputs of all items, ``[B, ...]``.
+        """
+        if len(inputs) <= self.chunk_size or not torch.is_grad_enabled():
+            return torch.cat([network(chunk, *args, **kwargs) for chunk in inputs.split(self.chunk_size)])
+
+        def contexts() -> tuple[AbstractContextManager[None], AbstractContextManager[None]]:
+            return nullcontext(), _running_statistics_kept(network)
+
+        outputs = [
+            checkpoint(network, chunk, *args, use_reentrant=False, context_fn=contexts, **kwargs)
+            for chunk in inputs.split(self.chunk_size)
+        ]
+        return torch.cat(outputs)
+
+
+@contextmanager
+def _running_statistics_kept(network: Any) -> Iterator[None]:
+    """Undo what a repeated forward pass adds to the running statistics of batch normalisation."""
+    modules = network.modules() if isinstance(network, torch.nn.Module) else []
+    buffers = [buffer for module in modules if isinstance(module, _BatchNorm) for buffer in module.buffers()]
+    kept = [buffer.clone() for buffer in buffers]
+    try:
+        yield
+    finally:
+        with torch.no_grad():
+            for buffer, value in zip(buffers, kept, strict=True):
+                buffer.copy_(value)

@@ -1,0 +1,69 @@
+"""The size constraint on whole volumes of which a batch holds the slices."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from monai.utils import LossReduction
+
+from sizeloss_monai.losses.constraint import SizeConstraintLoss, size_penalty
+from sizeloss_monai.losses.region_statistics import class_probabilities, soft_size
+
+__all__ = ["VolumeSizeConstraintLoss"]
+
+
+class VolumeSizeConstraintLoss(SizeConstraintLoss):
+    r"""Penalty on the soft size of a volume, summed over its slices (Kervadec et al. 2019, section 4, "3D").
+
+    A batch holds all slices of one volume, or of several: :math:`V_B = \sum_S V_S`, and its bounds are the sums of the
+    slices' bounds. Slices with individual bounds ``(0.9 tau_S, 1.1 tau_S)`` so give
+    :math:`(0.9\, \tau_B, 1.1\, \tau_B)`; that a slice's target is absent is not used. The scale ``"image"`` divides by
+    the voxels of the volume, so that a volume of n slices weighs as much as n slices with the same relative error; the
+    authors' published code divides by the pixels of one slice, which weighs n times as much.
+
+    Example:
+        >>> loss = VolumeSizeConstraintLoss()
+        >>> logits = torch.zeros(2, 2, 4, 4)  # two slices, a soft size of 8 each
+        >>> bounds = torch.tensor([[[0.0, float("inf")], [4.0, 8.0]], [[0.0, float("inf")], [2.0, 6.0]]])
+        >>> loss(logits, bounds).item()  # (16 - 14)^2
+        4.0
+    """
+
+    def forward(self, input: torch.Tensor, bounds: torch.Tensor, volume: torch.Tensor | None = None) -> torch.Tensor:
+        """
+        Args:
+            input: logits of slices, shape ``[B, C, *spatial]``.
+            bounds: lower and upper bound per slice and class in voxels, shape ``[B, C, 2]``.
+            volume: which volume each slice belongs to, any integers, shape ``[B]``; slices of one volume need not be
+                neighbours. None where all are of one.
+
+        Raises:
+            ValueError: when ``bounds`` or ``volume`` is not of that shape, a constrained class is not below ``C``, or
+                there is none.
+        """
+        classes = self._constrained_classes(input, bounds)
+        if volume is None:
+            volume = torch.zeros(len(input), dtype=torch.long, device=input.device)
+        if volume.shape != input.shape[:1]:
+            raise ValueError(f"volume must have shape {[len(input)]}, found {list(volume.shape)}.")
+        with torch.autocast(input.device.type, enabled=False):
+            size = soft_size(class_probabilities(input))
+            together = volume[:, None] == volume[None, :]
+            num_slices = together.sum(dim=1)
+            num_voxels = (num_slices * math.prod(input.shape[2:]))[:, None]
+            # each slice gets its volume's sums: no grouping whose number of groups the host would have to know
+            penalty = size_penalty(
+                _sums(together, size), _sums(together, bounds.to(size)), num_voxels, self.scale, self.sides
+            )[:, classes]
+        share = 1 / num_slices[:, None]  # every slice repeats its volume's penalty
+        if self.reduction == LossReduction.NONE.value:
+            return penalty
+        total = (penalty * share).sum()
+        return total if self.reduction == LossReduction.SUM.value else total / (share.sum() * len(classes))
+
+
+def _sums(together: torch.Tensor, values: torch.Tensor) -> torch.Tensor:
+    """For each item the sum over the items it belongs together with; ``[B, B]`` and ``[B, ...]`` give ``[B, ...]``."""
+    mask = together.reshape(*together.shape, *[1] * (values.ndim - 1))
+    return torch.where(mask, values[None], 0).sum(dim=1)  # a product would make 0 * inf of absent bounds

@@ -1,0 +1,8 @@
+"""Proposals: segmentations within size bounds, made from a network's output to train on (Pathak et al. 2015)."""
+
+from sizeloss_monai.proposals.exact import exact_proposals
+from sizeloss_monai.proposals.gradient_ascent import projected_gradient_ascent
+from sizeloss_monai.proposals.proposals import LagrangianProposals
+from sizeloss_monai.proposals.result import Proposals
+
+__all__ = ["LagrangianProposals", "Proposals", "exact_proposals", "projected_gradient_ascent"]

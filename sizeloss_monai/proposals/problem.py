@@ -1,0 +1,146 @@
+"""The constrained problem that every solver of proposals works on."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from monai.utils import convert_to_tensor
+
+__all__ = ["Problem", "dual_value", "kkt_residual", "make_problem"]
+
+SIDES = ("both", "lower", "upper")
+
+
+@dataclass(frozen=True)
+class Problem:
+    r"""``min_Q KL(Q || S)`` under bounds on the sizes of Q, the spatial dimensions flattened to ``N`` pixels.
+
+    ``log_prior``: :math:`\log \tilde S`, shape ``[B, C, N]``, at least float32, seeds at certainty (``-inf`` for the
+    other classes). ``bounds``: ``[B, C, 2]`` in voxels, ``(-inf, inf)`` where a class or side is not constrained.
+    ``classes``: the constrained classes. ``shape``: ``[B, C, *spatial]``.
+    """
+
+    log_prior: torch.Tensor
+    bounds: torch.Tensor
+    classes: list[int]
+    shape: torch.Size
+
+
+def _plain(tensor: torch.Tensor) -> torch.Tensor:
+    """Without MONAI's metadata, whose bookkeeping is paid at every operation."""
+    plain: torch.Tensor = convert_to_tensor(tensor, track_meta=False)
+    return plain
+
+
+def _check_values(weak_label: torch.Tensor, bounds: torch.Tensor, num_classes: int, ignore_index: int) -> None:
+    unknown = ((weak_label < 0) | (weak_label >= num_classes)) & (weak_label != ignore_index)
+    if bool(unknown.any()):
+        raise ValueError(
+            f"weak_label must hold class ids 0..{num_classes - 1} or {ignore_index}, found "
+            f"{torch.unique(weak_label[unknown]).tolist()}."
+        )
+    lower, upper = bounds.unbind(-1)
+    # a NaN fails every comparison
+    if not bool(((lower <= upper) & (lower < math.inf) & (upper > -math.inf)).all()):
+        raise ValueError(
+            f"bounds must be pairs lower <= upper, the lower one below inf, the upper one above -inf, found "
+            f"{bounds.tolist()}."
+        )
+
+
+def make_problem(
+    logits: torch.Tensor,
+    weak_label: torch.Tensor,
+    bounds: torch.Tensor,
+    classes: Sequence[int] | None,
+    sides: str,
+    ignore_index: int,
+) -> Problem:
+    """Check the input and bring it into the form the solvers need.
+
+    Logits of fp16 and bf16 are widened to float32. ``inf`` is a certain class, ``-inf`` an impossible one.
+
+    Args:
+        logits: shape ``[B, C, *spatial]``, ``C >= 2``.
+        weak_label: class ids, shape ``[B, 1, *spatial]``, ``ignore_index`` where not annotated.
+        bounds: shape ``[B, C, 2]``, in voxels.
+        classes: the constrained classes; ``None`` for all but the background.
+        sides: ``"both"``, ``"lower"`` or ``"upper"``.
+        ignore_index: see ``weak_label``.
+
+    Raises:
+        ValueError: when a shape or an option is wrong, or a class is not below ``C``; and, where the data are on the
+            CPU, when a bound is NaN, inverted or infinite on the wrong side, or a class id is not below ``C``. On
+            another device a look at values would make the host wait for it: such input gives undefined proposals.
+    """
+    if sides not in SIDES:
+        raise ValueError(f"sides must be one of {SIDES}, found {sides!r}.")
+    if logits.ndim < 3 or logits.shape[1] < 2 or not logits.is_floating_point():
+        raise ValueError(f"logits must be floating, shape [B, C >= 2, *spatial], found {list(logits.shape)}.")
+    batch, num_classes, *spatial = logits.shape
+    if list(weak_label.shape) != [batch, 1, *spatial]:
+        raise ValueError(f"weak_label must have shape {[batch, 1, *spatial]}, found {list(weak_label.shape)}.")
+    if list(bounds.shape) != [batch, num_classes, 2]:
+        raise ValueError(f"bounds must have shape {[batch, num_classes, 2]}, found {list(bounds.shape)}.")
+    constrained = list(range(1, num_classes)) if classes is None else list(classes)
+    if not constrained or min(constrained) < 0 or max(constrained) >= num_classes:
+        raise ValueError(f"classes must be ids in 0..{num_classes - 1}, at least one, found {constrained}.")
+    if len(set(constrained)) != len(constrained):
+        raise ValueError(f"classes must be distinct, found {constrained}.")
+
+    wide = _plain(logits).flatten(2)
+    if wide.dtype in (torch.float16, torch.bfloat16):
+        wide = wide.float()
+    seeds = _plain(weak_label).flatten(2).to(wide.device)
+    given = _plain(bounds).to(wide)
+    if given.device.type == seeds.device.type == "cpu":
+        _check_values(seeds, given, num_classes, ignore_index)
+
+    ids = torch.arange(num_classes, device=wide.device).view(1, -1, 1)
+    largest = torch.finfo(wide.dtype).max  # softmax of an infinity is NaN, of this the certainty it stands for
+    other = (seeds != ids) & (seeds != ignore_index)
+    log_prior = wide.clamp(-largest, largest).masked_fill_(other, -math.inf).log_softmax(1)
+
+    active = torch.tensor([-math.inf, math.inf]).to(given).repeat(batch, num_classes, 1)
+    if sides != "upper":
+        active[:, constrained, 0] = given[:, constrained, 0]
+    if sides != "lower":
+        active[:, constrained, 1] = given[:, constrained, 1]
+    return Problem(log_prior, active, constrained, logits.shape)
+
+
+def dual_value(problem: Problem, multipliers: torch.Tensor) -> torch.Tensor:
+    r"""The dual function (Pathak et al. 2015, section 4), for finite multipliers.
+
+    .. math::
+        g(\lambda) = \sum_k (\lambda_{lower,k} a_k - \lambda_{upper,k} b_k)
+            - \sum_p \log \sum_c \tilde S_{p,c} e^{\mu_c}
+
+    Args:
+        problem: of ``C`` classes.
+        multipliers: lower and upper, shape ``[B, C, 2]``; a multiplier of 0 gives 0 with an infinite bound too.
+
+    Returns:
+        Shape ``[B]``, in nats.
+    """
+    lower, upper = multipliers.unbind(-1)
+    signed_bounds = problem.bounds * problem.bounds.new_tensor([1.0, -1.0])
+    linear = torch.where(multipliers > 0, multipliers * signed_bounds, 0.0).sum((1, 2), dtype=torch.float64)
+    log_sum = torch.logsumexp(problem.log_prior + (lower - upper)[..., None], 1)
+    return (linear - log_sum.sum(1, dtype=torch.float64)).to(multipliers)
+
+
+def kkt_residual(multipliers: torch.Tensor, gradient: torch.Tensor) -> torch.Tensor:
+    """How far each multiplier is from optimal.
+
+    Args:
+        multipliers: any shape, >= 0.
+        gradient: of the dual, in voxels, the same shape.
+
+    Returns:
+        The size of the gradient where a multiplier can move both ways, its positive part where the multiplier is 0.
+    """
+    return torch.where(multipliers > 0, gradient.abs(), gradient.relu())
