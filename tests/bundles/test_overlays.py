@@ -14,6 +14,7 @@ import pytest
 import torch
 from bundle_runs import BUNDLE, ROOT
 from monai.bundle import ConfigParser, ConfigWorkflow
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from sizeloss_monai.data import write_cine_phantoms
 
@@ -67,6 +68,8 @@ def test_no_overlay_is_left_out() -> None:
         *BOUND_FACTORS,
         *(f"{kind}_{n}.yaml" for kind in ("hybrid", "full") for n in (5, 10, 25)),
         "hybrid.yaml",
+        "lagrangian.yaml",
+        "lagrangian_as_published.yaml",
         "volume_bounds.yaml",
         "augmented_copies.yaml",
         "scribbles.yaml",
@@ -135,6 +138,33 @@ def test_volume_bounds(phantoms: Path, tiny: str, tmp_path: Path) -> None:
         penalties.append(excess**2 / (of_it.sum() * 64**2))
     expected = 0.01 * sum(penalties) / 2
     assert loss.values["size"].item() == pytest.approx(float(expected), rel=1e-4)
+
+
+@pytest.mark.parametrize("bounds", ["tags", "common", "individual"])
+@pytest.mark.parametrize("published", [False, True])
+def test_lagrangian_proposals(phantoms: Path, tiny: str, tmp_path: Path, bounds: str, published: bool) -> None:
+    weak = "tags.yaml" if bounds == "tags" else f"{bounds}_bounds.yaml"
+    overlays = [tiny, weak, "lagrangian.yaml", *["lagrangian_as_published.yaml"] * published]
+    made = workflow(phantoms, tmp_path / "run", overlays, batch_size=8, epochs=1)
+    name = f"lagrangian_as_published_{bounds}" if published else f"lagrangian_{bounds}"
+    assert made.parser.get_parsed_content("experiment") == name
+    trainer = made.parser.get_parsed_content("train#trainer")
+    assert trainer.proposals.solver == ("gradient_ascent" if published else "exact")
+    image, targets = trainer.prepare_batch(first_batch(made))
+    trainer.state.output = {}
+    trainer.loss_function(trainer.network(image), targets).backward()
+    proposal, weak_label = trainer.state.output["proposal"], targets["weak_label"]
+    assert (proposal[weak_label != 255] == weak_label[weak_label != 255]).all()
+    if not published:
+        absent = targets["size_bounds"][:, 1, 1] == 0
+        assert absent.any()
+        assert (proposal[absent] == 0).all()
+    if bounds == "individual" and not published:  # one whole epoch, with its handlers
+        made.run()
+        files = [EventAccumulator(str(f)).Reload().Tags() for f in (tmp_path / "run" / "tensorboard").iterdir()]
+        scalars = {tag for tags in files for tag in tags["scalars"]}
+        assert {"proposal_ce", "proposal_seconds", "proposal_iterations", "proposal_violation"} <= scalars
+        assert any(tag.startswith("proposal/") for tags in files for tag in tags["images"])
 
 
 def test_hybrid(phantoms: Path, tiny: str, tmp_path: Path) -> None:
