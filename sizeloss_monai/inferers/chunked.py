@@ -25,7 +25,7 @@ class ChunkedInferer(Inferer):
     The gradient is that of one pass, for any loss, where the network treats each item alone. Dropout draws the same
     mask in both passes, but not the mask one pass would have drawn. Batch normalisation in training mode is the
     exception: its statistics are those of a chunk, so choose instance or group normalisation, or chunks as large as
-    fit. Its running statistics are updated once a chunk, not twice.
+    fit. Its running statistics are updated once a chunk, not twice. ``DistributedDataParallel`` networks work as well.
 
     Example:
         >>> network = torch.nn.Conv2d(1, 2, 3)

@@ -1,6 +1,10 @@
 """The gradient of chunks is the gradient of one pass."""
 
 import copy
+import os
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 import torch
@@ -94,3 +98,39 @@ def test_running_statistics_are_those_of_one_pass_over_each_chunk():
 def test_chunk_size_is_positive():
     with pytest.raises(ValueError, match="chunk_size must be >= 1, found 0"):
         ChunkedInferer(0)
+
+
+PROCESSES = """
+import copy, torch, torch.distributed as dist
+from torch.nn.parallel import DistributedDataParallel
+from sizeloss_monai.inferers import ChunkedInferer
+
+def gradient(network, inferer, image):
+    network.zero_grad()
+    size = inferer(image, network).softmax(dim=1)[:, 1].sum()
+    ((size - 50) ** 2 / 100).backward()
+    return torch.cat([parameter.grad.flatten() for parameter in network.parameters()])
+
+dist.init_process_group("gloo")
+rank = dist.get_rank()
+torch.manual_seed(0)
+network = torch.nn.Sequential(torch.nn.Conv2d(1, 4, 3), torch.nn.ReLU(), torch.nn.Conv2d(4, 2, 3))
+alone = copy.deepcopy(network)
+images = [torch.rand(7, 1, 8, 8, generator=torch.Generator().manual_seed(seed)) for seed in range(2)]
+together = DistributedDataParallel(network)
+for step in range(2):
+    found = gradient(together, ChunkedInferer(3), images[rank])
+    wanted = sum(gradient(alone, lambda image, net: net(image), image) for image in images) / 2
+    assert (found - wanted).norm() <= 1e-5 * wanted.norm(), f"rank {rank}, step {step}"
+dist.destroy_process_group()
+"""
+
+
+def test_processes_average_the_gradients_of_their_batches(tmp_path):
+    script = tmp_path / "processes.py"
+    script.write_text(PROCESSES)
+    launch = ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2", str(script)]
+    root = Path(__file__).resolve().parents[2]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(root)}
+    done = subprocess.run([sys.executable, *launch], env=environment, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr[-3000:]
