@@ -95,9 +95,16 @@ def draw_examples(table: Table, setting: Setting, seed: int, file: Path) -> None
         for row in table.rows
         if (run := Run(row.run, table.dataset, seed)).is_evaluated(setting)
     }
+    # overlays of an older version are not named by case
+    named = {case for panels in made.values() for case in panels if not case.isdigit()}
+    cases = sorted(case for case in named if sum(case in panels for panels in made.values()) > 1 or len(made) == 1)
+    for title in [title for title, panels in made.items() if not set(cases) <= set(panels)]:
+        print(f"{title}: has no overlays of {', '.join(cases)}, left out of the examples")
+        del made[title]
+    if not cases or not made:
+        print(f"table {table.name}: no overlays to draw examples from")
+        return
     first = next(iter(made.values()))
-    cases = sorted(first)
-    made = {title: panels for title, panels in made.items() if set(cases) <= set(panels)}
     figure = Figure(figsize=(1.5 * (len(made) + 3), 1.5 * len(cases) + 0.6), layout="constrained")
     grid = figure.subplots(len(cases), len(made) + 3, squeeze=False)
     for axes in grid.flat:

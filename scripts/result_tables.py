@@ -50,7 +50,8 @@ def summarise(values: Iterable[float]) -> tuple[float, float, int]:
     defined = [value for value in values if value == value]
     if not defined:
         return math.nan, math.nan, 0
-    return statistics.mean(defined), statistics.pstdev(defined), len(defined)
+    deviation = statistics.stdev(defined) if len(defined) > 1 else math.nan
+    return statistics.mean(defined), deviation, len(defined)
 
 
 def run_record(row: Row, run: Run, setting: Setting) -> tuple[dict[str, Any], dict[str, dict[str, float]]]:
@@ -60,6 +61,7 @@ def run_record(row: Row, run: Run, setting: Setting) -> tuple[dict[str, Any], di
     if {entry["seed"] for entry in entries} != {run.seed}:
         raise SystemExit(f"{folder} was run with seed {[entry['seed'] for entry in entries]}, not {run.seed}.")
     started = entries[0]
+    commits = list(dict.fromkeys(str(entry["commit"]) for entry in entries))  # a resumed run may have several
     cases = read_cases(folder)
     record: dict[str, Any] = {"row": row.run, "supervision": row.title, "seed": run.seed, "cases": len(cases)}
     for metric in METRICS.values():
@@ -72,7 +74,7 @@ def run_record(row: Row, run: Run, setting: Setting) -> tuple[dict[str, Any], di
         "paper_dice": "" if row.paper is None else row.paper,
         "epochs": last_epoch(folder / "checkpoints"),
         "minutes": f"{training_minutes(folder):.1f}",
-        "commit": started["commit"],
+        "commit": " ".join(commits),
         "torch": started["packages"]["torch"],
         "machine": f"{started['machine']['processor']}, {started['machine']['cores']} cores, "
         f"{started['machine']['threads']} thread(s), {len(started['machine']['gpus'])} GPU",

@@ -1,7 +1,7 @@
 """What bundle configs use beside MONAI's own components."""
 
 from sizeloss_monai.bundle.clear_errors import install_clear_errors
-from sizeloss_monai.bundle.config_check import ConfigError, check_config, unused_names
+from sizeloss_monai.bundle.config_check import ConfigError, check_config, check_that, unused_names
 from sizeloss_monai.bundle.label_map import check_label_map
 from sizeloss_monai.bundle.output_dir import (
     OutputDirError,
@@ -18,6 +18,7 @@ __all__ = [
     "check_checkpoint",
     "check_config",
     "check_label_map",
+    "check_that",
     "install_clear_errors",
     "last_epoch",
     "latest_checkpoint",

@@ -13,7 +13,7 @@ from monai.bundle.reference_resolver import ReferenceResolver
 from monai.bundle.utils import ID_SEP_KEY
 from monai.utils import BundlePropertyConfig
 
-__all__ = ["ConfigError", "check_config", "unused_names"]
+__all__ = ["ConfigError", "check_config", "check_that", "unused_names"]
 
 ENTRY_POINTS = frozenset({"_meta_", "_requires_", "imports", "initialize", "run", "finalize"})
 
@@ -99,3 +99,17 @@ def check_config(also_known: Sequence[str] = ()) -> None:
             for name, close in unused.items()
         ]
         raise ConfigError("the configuration or the command line names what nothing uses:\n" + "\n".join(lines))
+
+
+def check_that(condition: bool, message: str) -> None:
+    """Raise where overlays were combined that contradict each other. For a config's ``initialize``.
+
+    Args:
+        condition: what must hold.
+        message: what is wrong where it does not.
+
+    Raises:
+        ConfigError: when it does not hold.
+    """
+    if not condition:
+        raise ConfigError(message)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import uuid
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -75,7 +76,8 @@ class SliceDataset(Dataset):
             progress: whether to show a progress bar meanwhile.
             by_volume: whether an item is a list of all slices of a volume, for constraints on whole volumes. MONAI's
                 ``DataLoader`` makes one batch of them: at ``batch_size`` 1 of the slices of one volume, at 2 of two
-                volumes, which need not have as many. ``volume``, an index, says which slices belong together.
+                volumes, which need not have as many. ``volume`` says which slices belong together: a number that is
+                drawn anew each time, so that two copies of a volume in a batch are two volumes.
         """
         volumes = CacheDataset(data, transform, num_workers=num_workers, progress=progress)
         slices = [split_slices({**volumes[i], "volume": i}, slice_keys) for i in range(len(volumes))]
@@ -83,6 +85,12 @@ class SliceDataset(Dataset):
 
     def _transform(self, index: int) -> Any:
         item = self.data[index]
+        if isinstance(item, list):
+            draw = uuid.uuid4().int >> 65  # unlike random numbers of ours, it changes no other draw
+            return [self._transformed({**part, "volume": draw}) for part in item]
+        return self._transformed(item)
+
+    def _transformed(self, item: dict[str, Any]) -> Any:
         if self.transform is None:
             return item
-        return [self.transform(part) for part in item] if isinstance(item, list) else self.transform(item)
+        return self.transform(item)

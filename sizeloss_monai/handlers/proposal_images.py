@@ -32,8 +32,8 @@ class ProposalImagesHandler:
     def attach(self, engine: Engine) -> None:
         """
         Args:
-            engine: a :class:`~sizeloss_monai.engines.LagrangianProposalTrainer` of slices, hard or soft, whose targets
-                have ``weak_label`` and ``label``.
+            engine: a :class:`~sizeloss_monai.engines.LagrangianProposalTrainer`, hard or soft, whose targets have
+                ``weak_label`` and ``label``. Of a volume the slice with the largest truth is shown.
         """
         engine.add_event_handler(Events.EPOCH_STARTED, self._wait)
         engine.add_event_handler(Events.ITERATION_COMPLETED, self)
@@ -63,9 +63,9 @@ class ProposalImagesHandler:
         masks = [torch.where(weak == self.ignore_index, 0, weak), proposal, prediction, truth]
         largest = (truth > 0).flatten(1).sum(dim=1).argsort(descending=True)[: self.num_items]
         for place, index in enumerate(largest.tolist()):
-            row = overlay_row(
-                torch.as_tensor(output["image"])[index].cpu(),
-                *(mask[index].cpu() for mask in masks),
-                num_classes=output["pred"].shape[1],
-            )
+            panels = [panel[index].cpu() for panel in (torch.as_tensor(output["image"]), *masks)]
+            if panels[0].ndim == 4:
+                shown = int((panels[-1] > 0).sum(dim=(0, 1, 2)).argmax())
+                panels = [panel[..., shown] for panel in panels]
+            row = overlay_row(*panels, num_classes=output["pred"].shape[1])
             self.writer.add_image(f"proposal/{place}", row, engine.state.epoch)

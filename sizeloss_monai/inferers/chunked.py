@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 from monai.inferers import Inferer
-from torch.nn.modules.batchnorm import _BatchNorm
+from torch.nn.modules.batchnorm import _NormBase
 from torch.utils.checkpoint import checkpoint
 
 __all__ = ["ChunkedInferer"]
@@ -25,7 +25,10 @@ class ChunkedInferer(Inferer):
     The gradient is that of one pass, for any loss, where the network treats each item alone. Dropout draws the same
     mask in both passes, but not the mask one pass would have drawn. Batch normalisation in training mode is the
     exception: its statistics are those of a chunk, so choose instance or group normalisation, or chunks as large as
-    fit. Its running statistics are updated once a chunk, not twice. ``DistributedDataParallel`` networks work as well.
+    fit. Its running statistics are updated once a chunk, not twice.
+
+    A ``DistributedDataParallel`` network needs ``broadcast_buffers=False``: processes whose volumes have different
+    numbers of chunks would otherwise wait for one another's broadcasts for ever. ``SyncBatchNorm`` cannot be chunked.
 
     Example:
         >>> network = torch.nn.Conv2d(1, 2, 3)
@@ -73,9 +76,9 @@ class ChunkedInferer(Inferer):
 
 @contextmanager
 def _running_statistics_kept(network: Any) -> Iterator[None]:
-    """Undo what a repeated forward pass adds to the running statistics of batch normalisation."""
+    """Undo what a repeated forward pass adds to running statistics."""
     modules = network.modules() if isinstance(network, torch.nn.Module) else []
-    buffers = [buffer for module in modules if isinstance(module, _BatchNorm) for buffer in module.buffers()]
+    buffers = [buffer for module in modules if isinstance(module, _NormBase) for buffer in module.buffers()]
     kept = [buffer.clone() for buffer in buffers]
     try:
         yield

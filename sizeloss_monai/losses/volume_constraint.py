@@ -38,6 +38,9 @@ class VolumeSizeConstraintLoss(SizeConstraintLoss):
             volume: which volume each slice belongs to, any integers, shape ``[B]``; slices of one volume need not be
                 neighbours. None where all are of one.
 
+        Returns:
+            Mean or sum over volumes and classes; with ``"none"`` each slice's volume's penalties, ``[B, classes]``.
+
         Raises:
             ValueError: when ``bounds`` or ``volume`` is not of that shape, a constrained class is not below ``C``, or
                 there is none.
@@ -56,7 +59,7 @@ class VolumeSizeConstraintLoss(SizeConstraintLoss):
             penalty = size_penalty(
                 _sums(together, size), _sums(together, bounds.to(size)), num_voxels, self.scale, self.sides
             )[:, classes]
-        share = 1 / num_slices[:, None]  # every slice repeats its volume's penalty
+        share = 1 / num_slices[:, None].to(penalty)  # every slice repeats its volume's penalty
         if self.reduction == LossReduction.NONE.value:
             return penalty
         total = (penalty * share).sum()

@@ -43,12 +43,14 @@ def _sizes_of_one_class(problem: Problem) -> Callable[[torch.Tensor], torch.Tens
 def _sizes_of_several_classes(problem: Problem) -> Callable[[torch.Tensor], torch.Tensor]:
     shifted, probabilities = torch.empty_like(problem.log_prior), torch.empty_like(problem.log_prior)
     shifts = problem.bounds.new_zeros(problem.bounds.shape[:2])
+    # a list as an index would be copied to the device, and waited for, in every iteration
+    constrained = torch.tensor(problem.classes, device=shifts.device)
 
     def sizes(shift: torch.Tensor) -> torch.Tensor:
-        shifts[:, problem.classes] = shift
+        shifts.index_copy_(1, constrained, shift)
         torch.add(problem.log_prior, shifts[..., None], out=shifted)
         torch.softmax(shifted, 1, out=probabilities)
-        return probabilities.sum(2)[:, problem.classes]
+        return probabilities.sum(2).index_select(1, constrained)
 
     return sizes
 

@@ -16,6 +16,7 @@ from bundle_runs import BUNDLE, ROOT
 from monai.bundle import ConfigParser, ConfigWorkflow
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
+from sizeloss_monai.bundle import ConfigError
 from sizeloss_monai.data import write_cine_phantoms
 
 PROTOCOLS = ("small.yaml", "paper.yaml", "demo.yaml", "release.yaml")
@@ -165,6 +166,16 @@ def test_lagrangian_proposals(phantoms: Path, tiny: str, tmp_path: Path, bounds:
         scalars = {tag for tags in files for tag in tags["scalars"]}
         assert {"proposal_ce", "proposal_seconds", "proposal_iterations", "proposal_violation"} <= scalars
         assert any(tag.startswith("proposal/") for tags in files for tag in tags["images"])
+
+
+@pytest.mark.parametrize("later", [["common_bounds.yaml"], ["lagrangian.yaml"]])
+def test_volume_bounds_go_with_nothing_else(phantoms: Path, tiny: str, tmp_path: Path, later: list[str]) -> None:
+    with pytest.raises(RuntimeError) as caught:
+        workflow(phantoms, tmp_path / "run", [tiny, "volume_bounds.yaml", *later])
+    error: BaseException | None = caught.value
+    while error is not None and not isinstance(error, ConfigError):
+        error = error.__cause__
+    assert "it goes with no other bounds or loss" in str(error)
 
 
 def test_hybrid(phantoms: Path, tiny: str, tmp_path: Path) -> None:
