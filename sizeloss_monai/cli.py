@@ -1,22 +1,17 @@
-"""The command line: ``python -m sizeloss_monai <command>``, or ``sizeloss-monai <command>``.
-
-A command is a function ``_add_<command>`` that adds its sub-parser, and a function ``_run_<command>`` that does the
-work. The latter imports what it needs itself, so that ``--help`` answers at once.
-"""
+"""The command line: ``python -m sizeloss_monai <command>``, or ``sizeloss-monai <command>``."""
 
 from __future__ import annotations
 
 import argparse
 import sys
-from collections import Counter
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
 
 from sizeloss_monai import __version__
+from sizeloss_monai.commands import datalist
 
 __all__ = ["main"]
 
-_LAYOUTS = ("acdc", "promise12", "vertebral", "decathlon", "folder", "auto")
+_COMMANDS = (datalist,)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -26,7 +21,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         argv: the arguments without the program's name. Defaults to those of the process.
 
     Returns:
-        The exit code: 0, or 1 after an error in the data or the files, told in one line on stderr.
+        The exit code: 0, or 1 after an error in the data or the files, told on stderr.
 
     Raises:
         SystemExit: if the arguments cannot be parsed (code 2), or after ``--help`` and ``--version`` (code 0).
@@ -36,10 +31,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     )
     parser.add_argument("--version", action="version", version=f"%(prog)s {__version__}")
     commands = parser.add_subparsers(title="commands", metavar="command", required=True)
-    _add_datalist(commands)
+    for command in _COMMANDS:
+        command.add(commands)
     args = parser.parse_args(argv)
     try:
-        args.run(args)
+        return args.run(args) or 0
     except Exception as err:
         from sizeloss_monai.data import DataError  # late, so that --help stays fast
 
@@ -47,64 +43,3 @@ def main(argv: Sequence[str] | None = None) -> int:
             raise
         print(f"{parser.prog}: error: {err}", file=sys.stderr)
         return 1
-    return 0
-
-
-def _add_datalist(commands: argparse._SubParsersAction) -> None:
-    """Add the command ``datalist``."""
-    parser = commands.add_parser(
-        "datalist",
-        help="list the cases of a folder and split them by patient",
-        description="List the cases of a folder, split them by patient, and write a data list (JSON).",
-        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
-    )
-    parser.add_argument("layout", choices=_LAYOUTS, help="layout of the folder")
-    parser.add_argument("--dataset_dir", required=True, help="the folder")
-    parser.add_argument("--output", required=True, help="the JSON file to write")
-    parser.add_argument("--num_validation", type=_number, default=0.2, help="patients: a count, or a fraction like 0.2")
-    parser.add_argument("--num_test", type=_number, default=0, help="patients: a count, or a fraction")
-    parser.add_argument("--seed", type=int, default=0, help="of the split")
-    parser.add_argument("--weak_labels", action="store_true", help="list weak labels (scribbles), too")
-    parser.add_argument(
-        "--patient_pattern",
-        help="regular expression that finds the patient in the name of a case; "
-        "default: the layout's rule (folder: each case is a patient of its own)",
-    )
-    parser.add_argument("--overwrite", action="store_true", help="replace an output file of other content")
-    parser.set_defaults(run=_run_datalist)
-
-
-def _run_datalist(args: argparse.Namespace) -> None:
-    """Build, save and summarise a data list."""
-    from sizeloss_monai.data import make_datalist, save_datalist
-
-    datalist = make_datalist(
-        args.dataset_dir,
-        layout=args.layout,
-        seed=args.seed,
-        num_validation=args.num_validation,
-        num_test=args.num_test,
-        weak_labels=args.weak_labels,
-        patient_pattern=args.patient_pattern,
-    )
-    save_datalist(datalist, args.output, overwrite=args.overwrite)
-    print(_summary(datalist))
-
-
-def _summary(datalist: Mapping[str, Any]) -> str:
-    """A table of the patients, cases and groups (in patients) of every section."""
-    rows = [f"{datalist['name']} ({datalist['layout']}), seed {datalist['seed']}"]
-    rows.append(f"{'split':<12}{'patients':>9}{'cases':>7}  patients per group")
-    for section in ("training", "validation", "test"):
-        group_of = {item["patient"]: item.get("group", "-") for item in datalist[section]}
-        groups = "  ".join(f"{group} {count}" for group, count in sorted(Counter(group_of.values()).items()))
-        rows.append(f"{section:<12}{len(group_of):>9}{len(datalist[section]):>7}  {groups}".rstrip())
-    return "\n".join(rows)
-
-
-def _number(text: str) -> int | float:
-    """An integer if the text is one, otherwise a float."""
-    try:
-        return int(text)
-    except ValueError:
-        return float(text)

@@ -7,8 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from sizeloss_monai import __version__, cli
+from sizeloss_monai import __version__
 from sizeloss_monai.__main__ import main
+from sizeloss_monai.commands import datalist
 from sizeloss_monai.data.layouts import LAYOUTS
 
 
@@ -105,7 +106,7 @@ def test_version(capsys: pytest.CaptureFixture) -> None:
 
 
 def test_layouts_are_those_of_the_package() -> None:
-    assert set(cli._LAYOUTS) == {*LAYOUTS, "auto"}
+    assert set(datalist._LAYOUTS) == {*LAYOUTS, "auto"}
 
 
 def test_help_imports_nothing_heavy() -> None:

@@ -1,5 +1,6 @@
 """Data lists, readers, checks and data sets."""
 
+from sizeloss_monai.data.annotations import SizeBounds, case_bounds, case_tags
 from sizeloss_monai.data.checks import DataError, check_bounds, check_cases
 from sizeloss_monai.data.common_bounds import measure_common_bounds
 from sizeloss_monai.data.datalists import load_datalist, make_datalist, open_datalist, save_datalist
@@ -13,7 +14,10 @@ from sizeloss_monai.data.supervision import mark_supervision
 __all__ = [
     "DataError",
     "SimpleITKReader",
+    "SizeBounds",
     "SliceDataset",
+    "case_bounds",
+    "case_tags",
     "check_bounds",
     "check_cases",
     "find_scans",
