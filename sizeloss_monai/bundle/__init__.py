@@ -11,6 +11,7 @@ from sizeloss_monai.bundle.output_dir import (
     prepare_output_dir,
 )
 from sizeloss_monai.bundle.run_record import record_run
+from sizeloss_monai.bundle.size_check import check_sizes_hold
 
 __all__ = [
     "ConfigError",
@@ -18,6 +19,7 @@ __all__ = [
     "check_checkpoint",
     "check_config",
     "check_label_map",
+    "check_sizes_hold",
     "check_that",
     "install_clear_errors",
     "last_epoch",

@@ -1,5 +1,6 @@
 """Data lists, readers, checks and data sets."""
 
+from sizeloss_monai.data.annotated_items import Annotation, annotated_items
 from sizeloss_monai.data.annotations import SizeBounds, case_bounds, case_tags
 from sizeloss_monai.data.checks import DataError, check_bounds, check_cases
 from sizeloss_monai.data.common_bounds import measure_common_bounds
@@ -12,10 +13,12 @@ from sizeloss_monai.data.slices import SliceDataset, split_slices
 from sizeloss_monai.data.supervision import mark_supervision
 
 __all__ = [
+    "Annotation",
     "DataError",
     "SimpleITKReader",
     "SizeBounds",
     "SliceDataset",
+    "annotated_items",
     "case_bounds",
     "case_tags",
     "check_bounds",

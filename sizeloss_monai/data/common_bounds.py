@@ -23,6 +23,7 @@ def measure_common_bounds(
     upper_factor: float = 1.1,
     num_cases: int | None = None,
     slice_wise: bool = True,
+    unit: str = "voxels",
 ) -> list[list[float]]:
     """Common bounds measured from one named case, all cases of one named patient, or the first few cases, as the
     network sees them.
@@ -37,9 +38,10 @@ def measure_common_bounds(
         upper_factor: times the largest one.
         num_cases: where there is no name, the number of cases, the first ones; None for the first patient's.
         slice_wise: whether the bounds are those of slices, otherwise of whole volumes, whose sizes need several cases.
+        unit: ``"voxels"``, or ``"mm"`` for mm² a slice (or mL a volume).
 
     Returns:
-        ``[num_classes][2]`` bounds in voxels a slice (or volume).
+        ``[num_classes][2]`` bounds in that unit a slice (or volume).
 
     Raises:
         ValueError: when no case or patient has that name, ``num_cases`` is not among 1 and the number of cases, or a
@@ -55,7 +57,7 @@ def measure_common_bounds(
     if not chosen:
         raise ValueError(f"common bounds: no training case or patient is named {name!r}.")
     labels = [transform(item)[label_key] for item in chosen]
-    bounds = common_size_bounds(labels, num_classes, lower_factor, upper_factor, slice_wise)
-    unit = "slice" if slice_wise else "volume"
-    logger.info("common bounds measured from %s: %s voxels a %s", [item["case"] for item in chosen], bounds, unit)
+    bounds = common_size_bounds(labels, num_classes, lower_factor, upper_factor, slice_wise, unit)
+    scope = "slice" if slice_wise else "volume"
+    logger.info("common bounds measured from %s: %s %s a %s", [item["case"] for item in chosen], bounds, unit, scope)
     return bounds

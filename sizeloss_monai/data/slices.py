@@ -12,18 +12,21 @@ from monai.data import CacheDataset, Dataset, MetaTensor
 __all__ = ["SliceDataset", "split_slices"]
 
 
-def split_slices(volume: dict[str, Any], slice_keys: Sequence[str]) -> list[dict[str, Any]]:
+def split_slices(
+    volume: dict[str, Any], slice_keys: Sequence[str], value_keys: Sequence[str] = ()
+) -> list[dict[str, Any]]:
     """The slices of one volume along its last axis.
 
     Args:
         volume: an item whose ``slice_keys`` hold ``[1, H, W, D]`` arrays; keys it lacks are passed over.
         slice_keys: what is split; every other key is handed to each slice as it is.
+        value_keys: of arrays ``[..., D]`` with a value for each slice, such as its bounds, which are split too.
 
     Returns:
         ``D`` items with ``[1, H, W]`` in place of each volume, and ``slice``, the index.
 
     Raises:
-        ValueError: when there is nothing to split, or the volumes do not have the same number of slices.
+        ValueError: when there is nothing to split, or volumes and values do not have the same number of slices.
     """
     keys = [key for key in slice_keys if key in volume]
     shapes = {key: list(volume[key].shape) for key in keys}
@@ -32,9 +35,17 @@ def split_slices(volume: dict[str, Any], slice_keys: Sequence[str]) -> list[dict
             f"case {volume.get('case')!r}: expected volumes [1, H, W, D] with the same number of slices under "
             f"{list(slice_keys)}, found {shapes}."
         )
+    num_slices = shapes[keys[0]][-1]
+    values = [key for key in value_keys if key in volume]
+    for key in values:
+        if volume[key].shape[-1] != num_slices:
+            raise ValueError(
+                f"case {volume.get('case')!r}, key {key!r}: expected values of {num_slices} slices along the last "
+                f"axis, found shape {list(volume[key].shape)}."
+            )
     return [
-        {**volume, **{key: _take_slice(volume[key], index) for key in keys}, "slice": index}
-        for index in range(shapes[keys[0]][-1])
+        {**volume, **{key: _take_slice(volume[key], index) for key in [*keys, *values]}, "slice": index}
+        for index in range(num_slices)
     ]
 
 
@@ -65,6 +76,7 @@ class SliceDataset(Dataset):
         num_workers: int = 1,
         progress: bool = True,
         by_volume: bool = False,
+        value_keys: Sequence[str] = (),
     ) -> None:
         """
         Args:
@@ -78,9 +90,10 @@ class SliceDataset(Dataset):
                 ``DataLoader`` makes one batch of them: at ``batch_size`` 1 of the slices of one volume, at 2 of two
                 volumes, which need not have as many. ``volume`` says which slices belong together: a number that is
                 drawn anew each time, so that two copies of a volume in a batch are two volumes.
+            value_keys: what else is split, see :func:`split_slices`.
         """
         volumes = CacheDataset(data, transform, num_workers=num_workers, progress=progress)
-        slices = [split_slices({**volumes[i], "volume": i}, slice_keys) for i in range(len(volumes))]
+        slices = [split_slices({**volumes[i], "volume": i}, slice_keys, value_keys) for i in range(len(volumes))]
         super().__init__(slices if by_volume else [item for part in slices for item in part], slice_transform)
 
     def _transform(self, index: int) -> Any:

@@ -17,12 +17,12 @@ class PrepareBatchTargets(PrepareBatch):
 
     def __init__(
         self,
-        target_keys: Sequence[str] = ("label", "weak_label", "size_bounds", "volume"),
+        target_keys: Sequence[str] = ("label", "weak_label", "size_bounds", "volume", "voxel_size", "spacing"),
         image_key: str = CommonKeys.IMAGE,
     ) -> None:
         """
         Args:
-            target_keys: keys handed to the loss; those a batch does not have are left out.
+            target_keys: keys handed to the loss, beside the image; those a batch does not have are left out.
             image_key: key of the network's input.
         """
         self.target_keys = tuple(target_keys)
@@ -46,5 +46,6 @@ class PrepareBatchTargets(PrepareBatch):
             The image, ``[B, C, *spatial]``, and the targets by key.
         """
         kwargs = {"device": device, "non_blocking": non_blocking, **kwargs}
+        image = batchdata[self.image_key].to(**kwargs)
         targets = {key: batchdata[key].to(**kwargs) for key in self.target_keys if key in batchdata}
-        return batchdata[self.image_key].to(**kwargs), targets
+        return image, {**targets, self.image_key: image}

@@ -35,6 +35,7 @@ class SupervisionToTargetsd(Transform):
         label_key: str = "label",
         weak_label_key: str = "weak_label",
         bounds_key: str = "size_bounds",
+        voxel_size_key: str = "voxel_size",
         ignore_index: int = DEFAULT_IGNORE_INDEX,
     ) -> None:
         """
@@ -42,13 +43,15 @@ class SupervisionToTargetsd(Transform):
             supervision_key: of the mark; an item without it is ``weak``.
             label_key: of the full annotation, class ids, shape ``[1, *spatial]``; used by ``full`` alone.
             weak_label_key: of the weak label, of the same shape.
-            bounds_key: of the size bounds in voxels, shape ``[C, 2]``.
+            bounds_key: of the size bounds, shape ``[C, 2]``.
+            voxel_size_key: of the size of a voxel in their unit, a scalar; an item without it has bounds in voxels.
             ignore_index: value of unannotated voxels.
         """
         self.supervision_key = supervision_key
         self.label_key = label_key
         self.weak_label_key = weak_label_key
         self.bounds_key = bounds_key
+        self.voxel_size_key = voxel_size_key
         self.ignore_index = ignore_index
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
@@ -72,6 +75,7 @@ class SupervisionToTargetsd(Transform):
             weak_label = out[self.weak_label_key]
             out[self.weak_label_key] = torch.full_like(weak_label, self.ignore_index)
             tags = torch.tensor([1.0, weak_label[0].numel()]).to(bounds).repeat(len(bounds), 1)
+            tags = tags * out.get(self.voxel_size_key, 1.0)
             tags[bounds[:, 1] == 0] = 0.0
             tags[0] = bounds[0]
             out[self.bounds_key] = tags

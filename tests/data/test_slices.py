@@ -76,6 +76,15 @@ def test_mismatch_names_the_case_and_the_shapes(changed):
         split_slices({**make_volume("patient7", 3), **changed}, KEYS)
 
 
+def test_values_of_slices_are_split_too():
+    bounds = torch.arange(30.0).reshape(3, 2, 5)
+    slices = split_slices({**make_volume("a", 5), "size_bounds": bounds}, KEYS, value_keys=["size_bounds", "absent"])
+    for index, item in enumerate(slices):
+        assert torch.equal(item["size_bounds"], bounds[..., index])
+    with pytest.raises(ValueError, match=r"case 'a', key 'size_bounds': expected values of 4 slices"):
+        split_slices({**make_volume("a", 4), "size_bounds": bounds}, KEYS, value_keys=["size_bounds"])
+
+
 def test_nothing_to_split():
     with pytest.raises(ValueError, match="case 'a'"):
         split_slices({"case": "a"}, KEYS)

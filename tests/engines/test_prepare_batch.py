@@ -19,7 +19,8 @@ def test_image_for_the_network_and_targets_for_the_loss():
     batch = make_batch()
     image, targets = PrepareBatchTargets()(batch)
     assert torch.equal(image, batch["image"])
-    assert targets.keys() == {"label", "weak_label", "size_bounds"}
+    assert targets.keys() == {"image", "label", "weak_label", "size_bounds"}
+    assert targets["image"] is image  # for losses that look at it, such as a CRF
     for key, value in targets.items():
         assert torch.equal(value, batch[key])
         assert value.dtype == batch[key].dtype
@@ -29,14 +30,14 @@ def test_image_for_the_network_and_targets_for_the_loss():
 def test_a_target_the_batch_lacks_is_left_out():
     batch = make_batch()
     del batch["label"]
-    assert PrepareBatchTargets()(batch)[1].keys() == {"weak_label", "size_bounds"}
+    assert PrepareBatchTargets()(batch)[1].keys() == {"image", "weak_label", "size_bounds"}
 
 
 def test_other_keys():
     batch = {**make_batch(), "scan": torch.zeros(1, 1, 2, 2)}
     image, targets = PrepareBatchTargets(target_keys=["size_bounds"], image_key="scan")(batch)
     assert image.shape == (1, 1, 2, 2)
-    assert targets.keys() == {"size_bounds"}
+    assert targets.keys() == {"scan", "size_bounds"}
 
 
 def test_moved_to_the_device_and_converted():

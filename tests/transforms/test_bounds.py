@@ -9,6 +9,7 @@ from monai.data import DataLoader, Dataset, MetaTensor
 from monai.transforms import Compose, RandFlipd, ResizeWithPadOrCropd, Spacingd
 
 from sizeloss_monai import transforms
+from sizeloss_monai.data import split_slices
 from sizeloss_monai.transforms import LabelToSizeBounds, LabelToSizeBoundsd, common_size_bounds
 
 INF = math.inf
@@ -287,3 +288,34 @@ def test_deterministic(case):
     assume(label.size)
     first, second = (LabelToSizeBounds("individual", classes)(label) for _ in range(2))
     assert torch.equal(first, second)
+
+
+AFFINE = torch.tensor([[1.5, 0.2, 0, 3], [-0.2, 1.5, 0, -7], [0, 0, 8, 1], [0, 0, 0, 1]], dtype=torch.float64)
+
+
+@pytest.mark.parametrize("mode", ["tags", "individual", "common"])
+def test_bounds_in_mm_are_those_in_voxels_times_a_voxel(mode):
+    label = MetaTensor((torch.rand(1, 9, 7, 5) > 0.5).to(torch.uint8), affine=AFFINE)
+    area = 1.5**2 + 0.2**2
+    for item, voxel in ((label, area * 8 / 1000), (split_slices({"label": label}, ["label"])[2]["label"], area)):
+        in_mm = {"common_bounds": [[0, math.inf], [60 * voxel, 90 * voxel]]} if mode == "common" else {}
+        in_voxels = {"common_bounds": [[0, math.inf], [60, 90]]} if mode == "common" else {}
+        found = LabelToSizeBoundsd(mode=mode, unit="mm", **in_mm)({"label": item})
+        expected = LabelToSizeBoundsd(mode=mode, **in_voxels)({"label": item})
+        torch.testing.assert_close(found["size_bounds"], expected["size_bounds"] * voxel)
+        assert found["voxel_size"].item() == pytest.approx(voxel)
+        assert expected["voxel_size"].item() == 1
+
+
+def test_common_bounds_in_mm():
+    label = MetaTensor(torch.zeros(1, 9, 7, 3, dtype=torch.uint8), affine=AFFINE)
+    label[0, :2, :5, 0] = label[0, :4, :5, 1] = 1
+    area = 1.5**2 + 0.2**2
+    assert common_size_bounds([label], 2, unit="mm")[1] == pytest.approx([9 * area, 22 * area])
+    in_ml = common_size_bounds([label], 2, slice_wise=False, unit="mm")[1]
+    assert in_ml == pytest.approx([27 * area * 0.008, 33 * area * 0.008])
+
+
+def test_unknown_unit():
+    with pytest.raises(ValueError, match="unit must be one of"):
+        LabelToSizeBounds("tags", 2, unit="cm")

@@ -11,9 +11,19 @@ from monai.config import NdarrayOrTensor
 from monai.transforms import Transform
 from monai.utils import TransformBackends, convert_to_tensor
 
+from sizeloss_monai.transforms.units import VoxelSize
+
 __all__ = ["LabelToSizeBounds", "common_size_bounds"]
 
 MODES = ("tags", "common", "individual", "volume")
+UNITS = ("voxels", "mm")
+
+
+def size_of_voxel(label: NdarrayOrTensor, unit: str) -> torch.Tensor:
+    """What a voxel counts, a float32 scalar: 1 in ``"voxels"``; in ``"mm"`` its mm² in a slice, its mL in a volume."""
+    if unit == "voxels":
+        return torch.tensor(1.0)
+    return VoxelSize("slice" if label.ndim == 3 else "volume")(label)
 
 
 def _class_sizes(label: torch.Tensor, num_classes: int) -> torch.Tensor:
@@ -30,6 +40,7 @@ def common_size_bounds(
     lower_factor: float = 0.9,
     upper_factor: float = 1.1,
     slice_wise: bool = True,
+    unit: str = "voxels",
 ) -> list[list[float]]:
     """Common bounds from one fully annotated patient (Kervadec et al. 2019, section 4), or from a few volumes.
 
@@ -39,16 +50,15 @@ def common_size_bounds(
         lower_factor: times the smallest size of a slice (or volume) in which the class is present.
         upper_factor: times the largest one.
         slice_wise: whether the sizes are those of the slices, otherwise of the whole volumes.
+        unit: see :class:`LabelToSizeBounds`.
 
     Returns:
-        ``[num_classes][2]`` bounds in voxels; ``[0, inf]`` for the background.
+        ``[num_classes][2]`` bounds in that unit; ``[0, inf]`` for the background.
 
     Raises:
         ValueError: when a class is in none of the slices (or volumes).
     """
-    volumes = [torch.as_tensor(convert_to_tensor(label)) for label in labels]
-    items = [item for volume in volumes for item in volume.unbind(-1)] if slice_wise else volumes
-    sizes = torch.stack([_class_sizes(item, num_classes) for item in items])
+    sizes = torch.cat([_item_sizes(label, num_classes, slice_wise, unit) for label in labels])
     bounds = [[0.0, math.inf]]
     for class_id in range(1, num_classes):
         present = sizes[:, class_id][sizes[:, class_id] > 0]
@@ -57,6 +67,14 @@ def common_size_bounds(
             raise ValueError(f"class {class_id} is in no {where}: common bounds cannot be measured from it.")
         bounds.append([lower_factor * float(present.min()), upper_factor * float(present.max())])
     return bounds
+
+
+def _item_sizes(label: NdarrayOrTensor, num_classes: int, slice_wise: bool, unit: str) -> torch.Tensor:
+    """Sizes of the classes of every slice of a volume, or of the volume, ``[number of items, num_classes]``."""
+    ids = torch.as_tensor(convert_to_tensor(label, track_meta=False))
+    items = ids.unbind(-1) if slice_wise else (ids,)
+    voxel = size_of_voxel(label[..., 0] if slice_wise else label, unit)
+    return torch.stack([_class_sizes(item, num_classes) for item in items]) * voxel
 
 
 class LabelToSizeBounds(Transform):
@@ -74,8 +92,10 @@ class LabelToSizeBounds(Transform):
     ``"volume"``      as ``"individual"``, but refuses anything that is not a volume
     ================  ================================  ==================
 
-    The background is unconstrained, ``(0, inf)``. Bounds are in voxels of the label they are made from: apply it
-    after everything that resamples, pads or crops, so that they are right for what the network sees.
+    The background is unconstrained, ``(0, inf)``. Bounds are of the label they are made from: apply it after everything
+    that resamples, pads or crops, so that they are right for what the network sees. In the unit ``"mm"`` they are in
+    mm² for a slice and in mL for a volume; a 1 in the table is then the size of a voxel, and the loss needs that size,
+    too (``voxel_size`` of :class:`LabelToSizeBoundsd`).
 
     Example:
         >>> label = torch.zeros(1, 8, 8, dtype=torch.uint8)
@@ -94,22 +114,26 @@ class LabelToSizeBounds(Transform):
         common_bounds: Sequence[Sequence[float]] | None = None,
         lower_factor: float = 0.9,
         upper_factor: float = 1.1,
+        unit: str = "voxels",
     ) -> None:
         """
         Args:
             mode: ``"tags"``, ``"common"``, ``"individual"`` or ``"volume"``.
             num_classes: including the background, >= 2.
-            common_bounds: ``[num_classes][2]`` in voxels, for mode ``"common"`` only; may be given, such as
+            common_bounds: ``[num_classes][2]`` in ``unit``, for mode ``"common"`` only; may be given, such as
                 ``[[0, inf], [60, 2000]]`` for the paper's ACDC, or measured by :func:`common_size_bounds`.
             lower_factor: for modes ``"individual"`` and ``"volume"``.
             upper_factor: likewise.
+            unit: ``"voxels"``, or ``"mm"`` for mm² or mL by the affine of the label.
 
         Raises:
-            ValueError: when ``mode`` is none of these, a number is out of range, or ``common_bounds`` is missing, not
-                of that shape, NaN, negative or has a lower bound that is infinite or above its upper one.
+            ValueError: when ``mode`` or ``unit`` is none of these, a number is out of range, or ``common_bounds`` is
+                missing, not of that shape, NaN, negative or has a lower bound that is infinite or above its upper one.
         """
         if mode not in MODES:
             raise ValueError(f"mode must be one of {MODES}, found {mode!r}.")
+        if unit not in UNITS:
+            raise ValueError(f"unit must be one of {UNITS}, found {unit!r}.")
         if num_classes < 2:
             raise ValueError(f"num_classes must be >= 2, found {num_classes}.")
         if not 0 <= lower_factor <= upper_factor:
@@ -130,6 +154,7 @@ class LabelToSizeBounds(Transform):
         self.num_classes = num_classes
         self.lower_factor = lower_factor
         self.upper_factor = upper_factor
+        self.unit = unit
 
     def __call__(self, label: NdarrayOrTensor) -> torch.Tensor:
         """
@@ -137,17 +162,19 @@ class LabelToSizeBounds(Transform):
             label: class ids, shape ``[1, *spatial]``.
 
         Returns:
-            Bounds in voxels, float32, shape ``[num_classes, 2]``.
+            Bounds in the unit, float32, shape ``[num_classes, 2]``.
 
         Raises:
             ValueError: when an id is out of range, or mode ``"volume"`` gets anything but ``[1, H, W, D]``.
+            TypeError: when the unit is ``"mm"`` and ``label`` has no affine.
         """
         ids = torch.as_tensor(convert_to_tensor(label, track_meta=False))
         if self.mode == "volume" and ids.ndim != 4:
             raise ValueError(f"mode 'volume' needs a volume, shape [1, H, W, D], found {list(ids.shape)}.")
-        sizes = _class_sizes(ids, self.num_classes)
+        voxel = size_of_voxel(label, self.unit)
+        sizes = _class_sizes(ids, self.num_classes) * voxel
         if self.mode == "tags":
-            bounds = torch.tensor([1.0, ids.numel()]).repeat(self.num_classes, 1)
+            bounds = torch.tensor([1.0, ids.numel()]).repeat(self.num_classes, 1) * voxel
         elif self.common_bounds is not None:
             bounds = self.common_bounds.clone()
         else:

@@ -8,7 +8,7 @@ from typing import Any
 from monai.config import KeysCollection
 from monai.transforms import MapTransform
 
-from sizeloss_monai.transforms.bounds.array import LabelToSizeBounds
+from sizeloss_monai.transforms.bounds.array import LabelToSizeBounds, size_of_voxel
 
 __all__ = ["LabelToSizeBoundsD", "LabelToSizeBoundsDict", "LabelToSizeBoundsd"]
 
@@ -27,6 +27,8 @@ class LabelToSizeBoundsd(MapTransform):
         common_bounds: Sequence[Sequence[float]] | None = None,
         lower_factor: float = 0.9,
         upper_factor: float = 1.1,
+        unit: str = "voxels",
+        voxel_size_key: str = "voxel_size",
     ) -> None:
         """
         Args:
@@ -37,6 +39,8 @@ class LabelToSizeBoundsd(MapTransform):
             common_bounds: for mode ``"common"``.
             lower_factor: for modes ``"individual"`` and ``"volume"``.
             upper_factor: likewise.
+            unit: of the bounds, ``"voxels"`` or ``"mm"``.
+            voxel_size_key: where the size of a voxel in that unit goes.
 
         Raises:
             ValueError: when there is more than one key.
@@ -45,7 +49,8 @@ class LabelToSizeBoundsd(MapTransform):
         if len(self.keys) != 1:
             raise ValueError(f"one key is needed, found {self.keys}.")
         self.output_key = output_key
-        self.converter = LabelToSizeBounds(mode, num_classes, common_bounds, lower_factor, upper_factor)
+        self.voxel_size_key = voxel_size_key
+        self.converter = LabelToSizeBounds(mode, num_classes, common_bounds, lower_factor, upper_factor, unit)
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
         """
@@ -53,10 +58,12 @@ class LabelToSizeBoundsd(MapTransform):
             data: an item with the annotation.
 
         Returns:
-            A copy with the bounds, float32, shape ``[num_classes, 2]``.
+            A copy with the bounds, float32, shape ``[num_classes, 2]``, and the size of a voxel, a float32 scalar.
         """
         out = dict(data)
-        out[self.output_key] = self.converter(out[self.keys[0]])
+        label = out[self.keys[0]]
+        out[self.output_key] = self.converter(label)
+        out[self.voxel_size_key] = size_of_voxel(label, self.converter.unit)
         return out
 
 

@@ -1,0 +1,165 @@
+"""From what a data list says of its cases to what training on real annotations reads of them."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from sizeloss_monai.data.annotations import SizeBounds, case_bounds, case_tags
+from sizeloss_monai.data.checks import DataError
+
+__all__ = ["Annotation", "annotated_items"]
+
+MARKS = ("full", "weak", "tags", "bounds", "none")
+"""How a case may be annotated: every voxel, some of them, whether a class is there, how large it is, not at all."""
+
+Tag = bool | tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class Annotation:
+    """What is known of a case beside annotated voxels, by class of the network.
+
+    Args:
+        per: what the bounds hold for, ``"slice"`` or ``"volume"``.
+        unit: ``"mm2"``, ``"mL"`` or ``"voxels"`` (of the file).
+        bounds: lower and upper bound of every class, ``[num_classes][2]``; ``(0, inf)`` where there is none.
+        tags: by class, whether it is in the case, or the slices that hold it; classes of which that is unknown are not
+            in it.
+        complete: whether every voxel is annotated.
+    """
+
+    per: str
+    unit: str
+    bounds: tuple[tuple[float, float], ...]
+    tags: Mapping[int, Tag]
+    complete: bool = False
+
+
+def annotated_items(
+    datalist: Mapping[str, Any],
+    items: Sequence[Mapping[str, Any]],
+    label_ids: Sequence[int],
+    target_ids: Sequence[int],
+    num_classes: int,
+    per: str = "volume",
+    use_masks: bool = False,
+    default_bounds: Mapping[str, Any] | None = None,
+) -> list[dict[str, Any]]:
+    """Items with the annotation that each case's mark allows, and no other.
+
+    ==========  =====================================================================
+    mark        used of the case
+    ==========  =====================================================================
+    ``full``    its mask (``label``), every voxel of it
+    ``weak``    its scribbles or points (``weak_label``), tags, and size bounds
+    ``tags``    tags
+    ``bounds``  tags and size bounds
+    ``none``    the image alone
+    ==========  =====================================================================
+
+    A case without a mark (``supervision``) is ``weak`` where it has a weak label, else ``full`` where it has a mask,
+    ``bounds`` where there are size bounds, ``tags`` where it has any, and ``none`` otherwise. So a mask beside a weak
+    label is not used, unless ``use_masks`` says so.
+
+    Args:
+        datalist: the data list, with absolute paths.
+        items: the cases of a section.
+        label_ids: the ids of the label files.
+        target_ids: the class of the network for each of them.
+        num_classes: including the background.
+        per: what the training's bounds hold for, ``"slice"`` or ``"volume"``; the data list's must be the same.
+        use_masks: whether a case without a mark is ``full`` where it has a mask.
+        default_bounds: what stands for the data list's ``size_bounds`` where it has none.
+
+    Returns:
+        Items with ``image``, ``weak_label`` (a file, where there is one to use), ``annotation``
+        (:class:`Annotation`), ``supervision``, ``case`` and ``patient``.
+
+    Raises:
+        DataError: when a mark is unknown or asks for a file the case does not have, bounds or tags are not as
+            :func:`~sizeloss_monai.data.case_bounds` expects or of an unknown id, or bounds are per something else.
+    """
+    if datalist.get("size_bounds") is None:
+        datalist = {**datalist, "size_bounds": default_bounds}
+    class_of = dict(zip(label_ids, target_ids, strict=True))
+    results = []
+    for item in items:
+        bounds, tags = case_bounds(datalist, item), case_tags(item)
+        _check_ids(item, bounds, tags, class_of)
+        if bounds is not None and bounds.per != per:
+            raise DataError(
+                f"case '{item['case']}', key 'size_bounds': found bounds per {bounds.per}, expected per {per}, as this "
+                "training's loss takes them."
+            )
+        mark = item.get("supervision") or _mark(item, bounds, tags, use_masks)
+        if mark not in MARKS:
+            raise DataError(f"case '{item['case']}', key 'supervision': found {mark!r}, expected {', '.join(MARKS)}.")
+        file_key = {"full": "label", "weak": "weak_label"}.get(mark)
+        if file_key and not item.get(file_key):
+            raise DataError(f"case '{item['case']}', key '{file_key}': found none, expected a file: it is '{mark}'.")
+        if mark not in ("weak", "bounds") or bounds is None:
+            bounds = SizeBounds(per, "mL" if per == "volume" else "mm2")
+        if mark in ("full", "none"):
+            tags = {}
+        kept = {key: item[key] for key in ("image", "case", "patient") if key in item}
+        if file_key:
+            kept["weak_label"] = item[file_key]
+        annotation = Annotation(
+            per,
+            bounds.unit,
+            tuple(_class_bounds(bounds.bounds, class_of, k) for k in range(num_classes)),
+            _class_tags(tags, class_of),
+            complete=mark == "full",
+        )
+        results.append({**kept, "supervision": mark, "annotation": annotation})
+    return results
+
+
+def _mark(item: Mapping[str, Any], bounds: SizeBounds | None, tags: Mapping[int, Tag], use_masks: bool) -> str:
+    """How a case without a mark is annotated."""
+    if use_masks and item.get("label"):
+        return "full"
+    if item.get("weak_label"):
+        return "weak"
+    if item.get("label"):
+        return "full"
+    if bounds is not None:
+        return "bounds"
+    return "tags" if tags else "none"
+
+
+def _check_ids(
+    item: Mapping[str, Any], bounds: SizeBounds | None, tags: Mapping[int, Tag], class_of: Mapping[int, int]
+) -> None:
+    """Raise an error for bounds or tags of an id that label files do not have."""
+    for key, found in (("size_bounds", bounds.bounds if bounds else {}), ("tags", tags)):
+        unknown = sorted(set(found) - set(class_of))
+        if unknown:
+            raise DataError(f"case '{item['case']}', key '{key}': found ids {unknown}, expected {sorted(class_of)}.")
+
+
+def _class_bounds(
+    bounds: Mapping[int, tuple[float, float]], class_of: Mapping[int, int], class_id: int
+) -> tuple[float, float]:
+    """The bounds of a class that one id or several stand for: their sums, which hold for the union."""
+    ids = [label_id for label_id, target in class_of.items() if target == class_id]
+    if class_id == 0 or not ids:
+        return (0.0, math.inf)
+    pairs = [bounds.get(label_id, (0.0, math.inf)) for label_id in ids]
+    return (sum(lower for lower, _ in pairs), sum(upper for _, upper in pairs))
+
+
+def _class_tags(tags: Mapping[int, Tag], class_of: Mapping[int, int]) -> dict[int, Tag]:
+    """The tags of the classes: a class is absent where all its ids are, and present where one of them is."""
+    result: dict[int, Tag] = {}
+    for class_id in sorted(set(class_of.values()) - {0}):
+        of_ids = [tags.get(label_id) for label_id, target in class_of.items() if target == class_id]
+        if all(tag is not None and tag is not True for tag in of_ids):
+            slices = {index for tag in of_ids if isinstance(tag, tuple) for index in tag}
+            result[class_id] = tuple(sorted(slices)) if slices else False
+        elif any(tag not in (None, False, ()) for tag in of_ids):
+            result[class_id] = True
+    return result

@@ -1,0 +1,133 @@
+"""Weak label and size bounds of a volume from what is known of it."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Hashable, Mapping
+from typing import Any
+
+import torch
+from monai.transforms import Transform
+
+from sizeloss_monai.transforms.units import VoxelSize
+
+__all__ = ["AnnotationToTargetsD", "AnnotationToTargetsDict", "AnnotationToTargetsd"]
+
+DEFAULT_IGNORE_INDEX = 255
+
+
+class AnnotationToTargetsd(Transform):
+    """Make the weak label complete and turn size bounds and tags into bounds of every slice.
+
+    An item without a weak label gets one in which nothing is annotated. A bound is (lower, upper) in mm² for bounds per
+    slice, in mL for bounds per volume:
+
+    ===========================  ==============================  ==============================================
+    a slice of which it is       bounds per slice ``(a, b)``     bounds per volume ``(a, b)``
+    ===========================  ==============================  ==============================================
+    known that the class         ``(max(a, 1 voxel), b)``        its share ``(a / m, b / m)``, m being the
+    is in it                                                     number of slices not known to lack the class
+    unknown                      ``(0, b)``                      the same share
+    known that it is not         ``(0, 0)``                      ``(0, 0)``
+    ===========================  ==============================  ==============================================
+
+    The shares of all slices add up to the volume's bounds, which is how
+    :class:`~sizeloss_monai.losses.VolumeSizeConstraintLoss` takes them. The lower bound of a volume that is known to
+    hold the class is one voxel at least. Of a class, a slice is known to hold it where it has voxels annotated as that
+    class, or a tag lists it; known to lack it where the tag is false or does not list it. With ``slice_wise`` false
+    the item keeps one pair a class, for networks that see whole volumes.
+
+    Apply it before anything that changes the number of slices or the voxels' size; bounds in voxels are those of the
+    file. A case of which every voxel is annotated (``complete``) needs no bounds, ``(0, inf)``.
+    """
+
+    def __init__(
+        self,
+        image_key: str = "image",
+        weak_label_key: str = "weak_label",
+        annotation_key: str = "annotation",
+        bounds_key: str = "size_bounds",
+        ignore_index: int = DEFAULT_IGNORE_INDEX,
+        scribbles_complete: bool = False,
+        slice_wise: bool = True,
+    ) -> None:
+        """
+        Args:
+            image_key: of the scan, ``MetaTensor`` ``[C, H, W, D]``, slices along the last axis.
+            weak_label_key: of the weak label, class ids and ``ignore_index``, ``[1, H, W, D]``; may be absent.
+            annotation_key: of the :class:`~sizeloss_monai.data.Annotation`; taken out of the item.
+            bounds_key: where the bounds go.
+            ignore_index: value of unannotated voxels.
+            scribbles_complete: whether whoever annotated a voxel of a slice has marked every class that is in the
+                slice, so that a class without a mark is not in it.
+            slice_wise: whether there are bounds for each slice.
+        """
+        self.image_key = image_key
+        self.weak_label_key = weak_label_key
+        self.annotation_key = annotation_key
+        self.bounds_key = bounds_key
+        self.ignore_index = ignore_index
+        self.scribbles_complete = scribbles_complete
+        self.slice_wise = slice_wise
+
+    def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
+        """
+        Args:
+            data: an item as :func:`~sizeloss_monai.data.annotated_items` makes it, loaded.
+
+        Returns:
+            A copy with weak label and bounds, float32, ``[num_classes, 2, D]`` (``[num_classes, 2]`` where not
+            ``slice_wise``).
+
+        Raises:
+            ValueError: when a tag lists a slice that the volume does not have.
+        """
+        out = dict(data)
+        image, annotation = out[self.image_key], out.pop(self.annotation_key)
+        if self.weak_label_key not in out:
+            out[self.weak_label_key] = torch.full_like(image[:1], self.ignore_index, dtype=torch.uint8)
+        weak_label = torch.as_tensor(out[self.weak_label_key])
+        voxel = float(VoxelSize(annotation.per)(image))
+        bounds = torch.tensor(annotation.bounds, dtype=torch.float32)
+        if annotation.unit == "voxels":
+            bounds = bounds * voxel
+        num_slices = weak_label.shape[-1]
+        result = torch.zeros(len(bounds), 2, num_slices)
+        result[:, 1] = math.inf
+        for class_id in range(1, len(bounds)):
+            if annotation.complete:
+                break
+            present = (weak_label == class_id).flatten(0, 2).any(dim=0)
+            absent = self._absent(annotation.tags.get(class_id), weak_label, present, str(out.get("case")))
+            if isinstance(annotation.tags.get(class_id), tuple):
+                present = present | ~absent
+            lower, upper = bounds[class_id].tolist()
+            known = annotation.tags.get(class_id) not in (None, False) or bool(present.any())
+            if annotation.per == "volume":
+                share = max(int((~absent).sum()), 1)
+                lower = max(lower, voxel if known else 0.0)
+                result[class_id, 0], result[class_id, 1] = lower / share, upper / share
+            else:
+                result[class_id, 0] = torch.where(present, max(lower, voxel), 0.0)
+                result[class_id, 1] = upper
+            result[class_id, :, absent] = 0.0
+        out[self.bounds_key] = result if self.slice_wise else result.sum(dim=-1)
+        return out
+
+    def _absent(self, tag: Any, weak_label: torch.Tensor, present: torch.Tensor, case: str) -> torch.Tensor:
+        """Which slices are known to lack a class, ``[D]``."""
+        num_slices = len(present)
+        if isinstance(tag, tuple):
+            if max(tag, default=0) >= num_slices:
+                raise ValueError(f"case '{case}', key 'tags': found slice {max(tag)}, expected below {num_slices}.")
+            absent = torch.ones(num_slices, dtype=torch.bool)
+            absent[list(tag)] = False
+        else:
+            absent = torch.full((num_slices,), tag is False)
+        if self.scribbles_complete:
+            annotated = (weak_label != self.ignore_index).flatten(0, 2).any(dim=0)
+            absent = absent | (annotated & ~present)
+        return absent & ~present
+
+
+AnnotationToTargetsD = AnnotationToTargetsDict = AnnotationToTargetsd

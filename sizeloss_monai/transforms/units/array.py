@@ -1,0 +1,95 @@
+"""Array transforms from an affine to the size and the spacing of voxels."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from monai.data import MetaTensor
+from monai.transforms import Transform
+from monai.utils import TransformBackends
+
+__all__ = ["VoxelSize", "VoxelSpacing"]
+
+MM3_PER_ML = 1000.0
+SCOPES = ("slice", "volume")
+
+
+class VoxelSize(Transform):
+    """The size of one voxel: mm² of a slice, or mL of a volume.
+
+    It is the determinant of the affine as it is now, so that a soft size times it is right after resampling, zoom and
+    rotation, for oblique affines too.
+
+    Example:
+        >>> scan = MetaTensor(torch.zeros(1, 4, 4, 4), affine=torch.diag(torch.tensor([1.5, 1.5, 10.0, 1.0])))
+        >>> VoxelSize("volume")(scan), VoxelSize("slice")(scan)
+        (tensor(0.0225), tensor(2.2500))
+    """
+
+    backend = [TransformBackends.TORCH]
+
+    def __init__(self, per: str = "volume") -> None:
+        """
+        Args:
+            per: ``"slice"`` for the area of a pixel in mm², slices being along the last axis of the affine, or
+                ``"volume"`` for the volume of a voxel in mL.
+
+        Raises:
+            ValueError: when ``per`` is neither.
+        """
+        if per not in SCOPES:
+            raise ValueError(f"per must be one of {SCOPES}, found {per!r}.")
+        self.per = per
+
+    def __call__(self, img: Any) -> torch.Tensor:
+        """
+        Args:
+            img: ``MetaTensor`` of a volume, ``[C, H, W, D]``, or of a slice with its volume's affine, ``[C, H, W]``.
+
+        Returns:
+            A scalar, float32.
+
+        Raises:
+            TypeError: when ``img`` has no affine.
+            ValueError: when its affine is not that of a volume.
+        """
+        matrix = _axes(img)
+        if self.per == "volume":
+            return (matrix.det().abs() / MM3_PER_ML).float()
+        return torch.linalg.cross(matrix[:, 0], matrix[:, 1]).norm().float()
+
+
+class VoxelSpacing(Transform):
+    """The distances of neighbouring voxels along the axes of an image, mm, from its affine as it is now.
+
+    Example:
+        >>> scan = MetaTensor(torch.zeros(1, 4, 4, 4), affine=torch.diag(torch.tensor([1.5, 1.5, 10.0, 1.0])))
+        >>> VoxelSpacing()(scan)
+        tensor([ 1.5000,  1.5000, 10.0000])
+    """
+
+    backend = [TransformBackends.TORCH]
+
+    def __call__(self, img: Any) -> torch.Tensor:
+        """
+        Args:
+            img: as for :class:`VoxelSize`.
+
+        Returns:
+            One distance for each spatial axis of ``img``, float32.
+
+        Raises:
+            TypeError: when ``img`` has no affine.
+            ValueError: when its affine is not that of a volume.
+        """
+        return _axes(img).norm(dim=0)[: img.ndim - 1].float()
+
+
+def _axes(img: Any) -> torch.Tensor:
+    """The steps along the three axes of a volume, columns of a float64 ``[3, 3]``."""
+    if not isinstance(img, MetaTensor):
+        raise TypeError(f"img must be a MetaTensor, found {type(img).__name__}: without an affine it has no size.")
+    if img.affine.shape != (4, 4):
+        raise ValueError(f"expected the affine of a volume, [4, 4], found {list(img.affine.shape)}.")
+    return img.affine[:3, :3].as_subclass(torch.Tensor).double()
