@@ -1,6 +1,7 @@
 """Losses on logits: partial cross-entropy, size constraints and their weighted sum."""
 
 from sizeloss_monai.losses.constraint import SizeConstraintLoss, size_constraint
+from sizeloss_monai.losses.gated_crf import GatedCRFLoss, gated_crf_energy
 from sizeloss_monai.losses.partial_cross_entropy import PartialCrossEntropyLoss, partial_cross_entropy
 from sizeloss_monai.losses.penalties import bound_violations
 from sizeloss_monai.losses.region_statistics import class_probabilities, soft_size
@@ -8,12 +9,14 @@ from sizeloss_monai.losses.volume_constraint import VolumeSizeConstraintLoss
 from sizeloss_monai.losses.weak_supervision import WeakSupervisionLoss
 
 __all__ = [
+    "GatedCRFLoss",
     "PartialCrossEntropyLoss",
     "SizeConstraintLoss",
     "VolumeSizeConstraintLoss",
     "WeakSupervisionLoss",
     "bound_violations",
     "class_probabilities",
+    "gated_crf_energy",
     "partial_cross_entropy",
     "size_constraint",
     "soft_size",
