@@ -19,37 +19,66 @@ SIDES = ("both", "lower", "upper")
 
 
 def size_constraint(
-    logits: torch.Tensor, bounds: torch.Tensor, scale: str = "voxels", sides: str = "both"
+    logits: torch.Tensor,
+    bounds: torch.Tensor,
+    scale: str = "voxels",
+    sides: str = "both",
+    voxel_size: torch.Tensor | None = None,
+    sharpness: float = 1.0,
 ) -> torch.Tensor:
     """Penalty of every class of every item; the functional core of :class:`SizeConstraintLoss`.
 
     Args:
         logits: shape ``[B, C, *spatial]``.
-        bounds: shape ``[B, C, 2]``, in voxels.
+        bounds: shape ``[B, C, 2]``, in voxels, or the unit of ``voxel_size``.
         scale: see :class:`SizeConstraintLoss`.
         sides: see :class:`SizeConstraintLoss`.
+        voxel_size: size of a voxel of each item in the unit of ``bounds``, shape ``[B]``; None: that unit is voxels.
+        sharpness: see :class:`SizeConstraintLoss`.
 
     Returns:
         Penalties, shape ``[B, C]``.
 
     Raises:
-        ValueError: when ``scale`` or ``sides`` is none of those.
+        ValueError: when an option is none of those, or ``voxel_size`` is not of that shape.
     """
-    _check_options(scale, sides)
+    _check_options(scale, sides, sharpness)
     with torch.autocast(logits.device.type, enabled=False):
-        size = soft_size(class_probabilities(logits))
-        return size_penalty(size, bounds.to(size), math.prod(logits.shape[2:]), scale, sides)
+        size, extent = sizes_and_extent(logits, voxel_size, sharpness)
+        return size_penalty(size, bounds.to(size), extent, scale, sides)
+
+
+def sizes_and_extent(
+    logits: torch.Tensor, voxel_size: torch.Tensor | None, sharpness: float
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """What a size constraint measures; see :func:`size_constraint` for the arguments.
+
+    Returns:
+        The soft size of every class, shape ``[B, C]``, and the size of the whole item, shape ``[B, 1]``, both in the
+        unit of ``voxel_size``.
+
+    Raises:
+        ValueError: when ``voxel_size`` is not of shape ``[B]``.
+    """
+    size = soft_size(class_probabilities(logits, sharpness))
+    extent = torch.full((len(logits), 1), math.prod(logits.shape[2:]), device=size.device)
+    if voxel_size is None:
+        return size, extent
+    if voxel_size.shape != logits.shape[:1]:
+        raise ValueError(f"voxel_size must have shape {[len(logits)]}, found {list(voxel_size.shape)}.")
+    unit = voxel_size.to(size)[:, None]
+    return size * unit, extent * unit
 
 
 def size_penalty(
-    size: torch.Tensor, bounds: torch.Tensor, num_voxels: int | torch.Tensor, scale: str, sides: str
+    size: torch.Tensor, bounds: torch.Tensor, extent: torch.Tensor, scale: str, sides: str
 ) -> torch.Tensor:
     """Penalty (Kervadec et al. 2019, Eq. 3) of sizes that are known already.
 
     Args:
-        size: in voxels, any shape ``[...]``, at least float32.
-        bounds: in voxels, shape ``[..., 2]``, of the same type.
-        num_voxels: of what the sizes were measured in; a number, or of the shape of ``size``.
+        size: shape ``[B, C]``, at least float32.
+        bounds: shape ``[B, C, 2]``, of the same type and unit.
+        extent: the size of what the sizes were measured in, shape ``[B, 1]``, in the same unit.
         scale: see :class:`SizeConstraintLoss`.
         sides: see :class:`SizeConstraintLoss`.
 
@@ -60,21 +89,80 @@ def size_penalty(
     if scale == "relative":
         lower, upper = bounds.unbind(-1)
         # an absent target has b = 0: there the share of the image is the only scale-free measure
-        below = below / torch.where(lower > 0, lower, num_voxels)
-        above = above / torch.where(upper > 0, upper, num_voxels)
+        below = below / torch.where(lower > 0, lower, extent)
+        above = above / torch.where(upper > 0, upper, extent)
     zero = torch.zeros_like(size)
     penalty = (zero if sides == "upper" else below.square()) + (zero if sides == "lower" else above.square())
-    return penalty / num_voxels if scale == "image" else penalty
+    return penalty / extent if scale == "image" else penalty
 
 
-def _check_options(scale: str, sides: str) -> None:
+def _check_options(scale: str, sides: str, sharpness: float) -> None:
     if scale not in SCALES:
         raise ValueError(f"scale must be one of {SCALES}, found {scale!r}.")
     if sides not in SIDES:
         raise ValueError(f"sides must be one of {SIDES}, found {sides!r}.")
+    if not (math.isfinite(sharpness) and sharpness > 0):
+        raise ValueError(f"sharpness must be finite and > 0, found {sharpness!r}.")
 
 
-class SizeConstraintLoss(_Loss):
+class _SizeConstraint(_Loss):
+    """What the constraints on items and on volumes have in common: their options, and the check of their input."""
+
+    def __init__(
+        self,
+        include_background: bool = False,
+        classes: Sequence[int] | None = None,
+        scale: str = "voxels",
+        sides: str = "both",
+        reduction: LossReduction | str = LossReduction.MEAN,
+        sharpness: float = 1.0,
+    ) -> None:
+        """
+        Args:
+            include_background: whether class 0 is constrained too. Ignored where ``classes`` is given.
+            classes: the constrained classes; defaults to all, the background as ``include_background`` says.
+            scale: the unit of the violation; defaults to ``"voxels"``.
+
+                - ``"voxels"``: Eq. 3 as printed. Gradients grow with the size of the image.
+                - ``"image"``: Eq. 3 divided by the number of voxels of an item, as in the authors' published code.
+                - ``"relative"``: the violation as a share of the violated bound (of the item's number of voxels where
+                  that bound is 0), squared: the same for the same shape at any resolution.
+
+                With ``voxel_size`` sizes and numbers of voxels are in its unit: ``"voxels"`` is then squared mm²,
+                say, and only ``"relative"`` does not depend on the choice of the unit.
+            sides: ``"both"`` bounds, or only the ``"lower"`` or the ``"upper"`` one.
+            reduction: {``"none"``, ``"mean"``, ``"sum"``} over items and constrained classes; the paper sums, the
+                published code averages. ``"none"`` gives shape ``[B, number of constrained classes]``.
+            sharpness: sizes are measured on softmax(``sharpness`` * logits). At 1, the paper's, a uniformly grey map
+                whose argmax is empty can have any size; the larger, the closer the soft size comes to the hard one,
+                and the fewer voxels, those near a boundary, take the gradient.
+
+        Raises:
+            ValueError: when ``scale``, ``sides`` or ``reduction`` is none of the above, ``classes`` is empty or
+                has a negative or repeated id, or ``sharpness`` is not finite and positive.
+        """
+        super().__init__(reduction=LossReduction(reduction).value)
+        _check_options(scale, sides, sharpness)
+        if classes is not None and (len(classes) == 0 or min(classes) < 0 or len(set(classes)) != len(classes)):
+            raise ValueError(f"classes must be distinct class ids >= 0, at least one, found {list(classes)}.")
+        self.include_background = include_background
+        self.classes = None if classes is None else list(classes)
+        self.scale = scale
+        self.sides = sides
+        self.sharpness = sharpness
+
+    def _constrained_classes(self, input: torch.Tensor, bounds: torch.Tensor) -> list[int]:
+        """The constrained classes of logits ``input``; raises as :meth:`forward` says."""
+        if bounds.shape != (*input.shape[:2], 2):
+            raise ValueError(f"bounds must have shape {[*input.shape[:2], 2]}, found {list(bounds.shape)}.")
+        num_classes = input.shape[1]
+        classes = self.classes or list(range(0 if self.include_background else 1, num_classes))
+        if not classes or max(classes) >= num_classes:
+            raise ValueError(f"classes {classes} must be below the number of channels, {num_classes}, at least one.")
+        return classes
+
+
+class SizeConstraintLoss(_SizeConstraint):
     r"""Quadratic penalty on the soft size outside its bounds (Kervadec et al. 2019, Eq. 3).
 
     With :math:`V_S = \sum_p S_p` and bounds :math:`(a, b)`,
@@ -93,62 +181,23 @@ class SizeConstraintLoss(_Loss):
         4.0
     """
 
-    def __init__(
-        self,
-        include_background: bool = False,
-        classes: Sequence[int] | None = None,
-        scale: str = "voxels",
-        sides: str = "both",
-        reduction: LossReduction | str = LossReduction.MEAN,
-    ) -> None:
-        """
-        Args:
-            include_background: whether class 0 is constrained too. Ignored where ``classes`` is given.
-            classes: the constrained classes; defaults to all, the background as ``include_background`` says.
-            scale: the unit of the violation; defaults to ``"voxels"``.
-
-                - ``"voxels"``: Eq. 3 as printed. Gradients grow with the size of the image.
-                - ``"image"``: Eq. 3 divided by the number of voxels of an item, as in the authors' published code.
-                - ``"relative"``: the violation as a share of the violated bound (of the item's number of voxels where
-                  that bound is 0), squared: the same for the same shape at any resolution.
-            sides: ``"both"`` bounds, or only the ``"lower"`` or the ``"upper"`` one.
-            reduction: {``"none"``, ``"mean"``, ``"sum"``} over items and constrained classes; the paper sums, the
-                published code averages. ``"none"`` gives shape ``[B, number of constrained classes]``.
-
-        Raises:
-            ValueError: when ``scale``, ``sides`` or ``reduction`` is none of the above, or ``classes`` is empty or
-                has a negative or repeated id.
-        """
-        super().__init__(reduction=LossReduction(reduction).value)
-        _check_options(scale, sides)
-        if classes is not None and (len(classes) == 0 or min(classes) < 0 or len(set(classes)) != len(classes)):
-            raise ValueError(f"classes must be distinct class ids >= 0, at least one, found {list(classes)}.")
-        self.include_background = include_background
-        self.classes = None if classes is None else list(classes)
-        self.scale = scale
-        self.sides = sides
-
-    def _constrained_classes(self, input: torch.Tensor, bounds: torch.Tensor) -> list[int]:
-        """The constrained classes of logits ``input``; raises as :meth:`forward` says."""
-        if bounds.shape != (*input.shape[:2], 2):
-            raise ValueError(f"bounds must have shape {[*input.shape[:2], 2]}, found {list(bounds.shape)}.")
-        num_classes = input.shape[1]
-        classes = self.classes or list(range(0 if self.include_background else 1, num_classes))
-        if not classes or max(classes) >= num_classes:
-            raise ValueError(f"classes {classes} must be below the number of channels, {num_classes}, at least one.")
-        return classes
-
-    def forward(self, input: torch.Tensor, bounds: torch.Tensor) -> torch.Tensor:
+    def forward(
+        self, input: torch.Tensor, bounds: torch.Tensor, voxel_size: torch.Tensor | None = None
+    ) -> torch.Tensor:
         """
         Args:
             input: logits, shape ``[B, C, *spatial]``.
-            bounds: lower and upper bound per item and class in voxels, shape ``[B, C, 2]``.
+            bounds: lower and upper bound per item and class, shape ``[B, C, 2]``, in voxels, or the unit of
+                ``voxel_size``.
+            voxel_size: size of a voxel of each item in the unit of ``bounds`` (mm² of a pixel, mL of a voxel), shape
+                ``[B]``, > 0. None: that unit is voxels.
 
         Raises:
-            ValueError: when ``bounds`` is not of that shape, a constrained class is not below ``C``, or there is none.
+            ValueError: when ``bounds`` or ``voxel_size`` is not of that shape, a constrained class is not below ``C``,
+                or there is none.
         """
         classes = self._constrained_classes(input, bounds)
-        penalty = size_constraint(input, bounds, self.scale, self.sides)[:, classes]
+        penalty = size_constraint(input, bounds, self.scale, self.sides, voxel_size, self.sharpness)[:, classes]
         if self.reduction == LossReduction.NONE.value:
             return penalty
         return penalty.sum() if self.reduction == LossReduction.SUM.value else penalty.mean()

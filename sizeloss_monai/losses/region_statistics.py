@@ -12,17 +12,18 @@ def _at_least_float32(tensor: torch.Tensor) -> torch.Tensor:
     return tensor.float() if tensor.dtype in (torch.float16, torch.bfloat16) else tensor
 
 
-def class_probabilities(logits: torch.Tensor) -> torch.Tensor:
+def class_probabilities(logits: torch.Tensor, sharpness: float = 1.0) -> torch.Tensor:
     """Softmax over the channel dimension, computed in at least float32.
 
     Args:
         logits: raw network output, shape ``[B, C, *spatial]``, ``C >= 2``, any floating dtype.
+        sharpness: factor of the logits; the larger, the closer to one-hot.
 
     Returns:
         Probabilities ``S`` of the same shape; float32, or float64 where the input is.
     """
     with torch.autocast(logits.device.type, enabled=False):
-        return torch.softmax(_at_least_float32(logits), dim=1)
+        return torch.softmax(sharpness * _at_least_float32(logits), dim=1)
 
 
 def soft_size(probabilities: torch.Tensor) -> torch.Tensor:

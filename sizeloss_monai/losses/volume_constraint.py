@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-import math
-
 import torch
 from monai.utils import LossReduction
 
-from sizeloss_monai.losses.constraint import SizeConstraintLoss, size_penalty
-from sizeloss_monai.losses.region_statistics import class_probabilities, soft_size
+from sizeloss_monai.losses.constraint import _SizeConstraint, size_penalty, sizes_and_extent
 
 __all__ = ["VolumeSizeConstraintLoss"]
 
 
-class VolumeSizeConstraintLoss(SizeConstraintLoss):
+class VolumeSizeConstraintLoss(_SizeConstraint):
     r"""Penalty on the soft size of a volume, summed over its slices (Kervadec et al. 2019, section 4, "3D").
 
     A batch holds all slices of one volume, or of several: :math:`V_B = \sum_S V_S`, and its bounds are the sums of the
@@ -30,20 +27,29 @@ class VolumeSizeConstraintLoss(SizeConstraintLoss):
         4.0
     """
 
-    def forward(self, input: torch.Tensor, bounds: torch.Tensor, volume: torch.Tensor | None = None) -> torch.Tensor:
+    def forward(
+        self,
+        input: torch.Tensor,
+        bounds: torch.Tensor,
+        volume: torch.Tensor | None = None,
+        voxel_size: torch.Tensor | None = None,
+    ) -> torch.Tensor:
         """
         Args:
             input: logits of slices, shape ``[B, C, *spatial]``.
-            bounds: lower and upper bound per slice and class in voxels, shape ``[B, C, 2]``.
+            bounds: lower and upper bound per slice and class, shape ``[B, C, 2]``, in voxels, or the unit of
+                ``voxel_size``.
             volume: which volume each slice belongs to, any integers, shape ``[B]``; slices of one volume need not be
                 neighbours. None where all are of one.
+            voxel_size: size of a voxel of each slice in the unit of ``bounds`` (mL), shape ``[B]``, > 0. None: that
+                unit is voxels.
 
         Returns:
             Mean or sum over volumes and classes; with ``"none"`` each slice's volume's penalties, ``[B, classes]``.
 
         Raises:
-            ValueError: when ``bounds`` or ``volume`` is not of that shape, a constrained class is not below ``C``, or
-                there is none.
+            ValueError: when ``bounds``, ``volume`` or ``voxel_size`` is not of that shape, a constrained class is not
+                below ``C``, or there is none.
         """
         classes = self._constrained_classes(input, bounds)
         if volume is None:
@@ -51,15 +57,12 @@ class VolumeSizeConstraintLoss(SizeConstraintLoss):
         if volume.shape != input.shape[:1]:
             raise ValueError(f"volume must have shape {[len(input)]}, found {list(volume.shape)}.")
         with torch.autocast(input.device.type, enabled=False):
-            size = soft_size(class_probabilities(input))
+            size, extent = sizes_and_extent(input, voxel_size, self.sharpness)
             together = volume[:, None] == volume[None, :]
-            num_slices = together.sum(dim=1)
-            num_voxels = (num_slices * math.prod(input.shape[2:]))[:, None]
             # each slice gets its volume's sums: no grouping whose number of groups the host would have to know
-            penalty = size_penalty(
-                _sums(together, size), _sums(together, bounds.to(size)), num_voxels, self.scale, self.sides
-            )[:, classes]
-        share = 1 / num_slices[:, None].to(penalty)  # every slice repeats its volume's penalty
+            size, both, extent = (_sums(together, values) for values in (size, bounds.to(size), extent))
+            penalty = size_penalty(size, both, extent, self.scale, self.sides)[:, classes]
+        share = 1 / together.sum(dim=1, keepdim=True).to(penalty)  # every slice repeats its volume's penalty
         if self.reduction == LossReduction.NONE.value:
             return penalty
         total = (penalty * share).sum()

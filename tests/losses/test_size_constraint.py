@@ -6,8 +6,16 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from monai.data import MetaTensor
+from monai.transforms import Zoom
 
-from sizeloss_monai.losses import SizeConstraintLoss, WeakSupervisionLoss, size_constraint
+from sizeloss_monai.losses import (
+    SizeConstraintLoss,
+    WeakSupervisionLoss,
+    class_probabilities,
+    size_constraint,
+    soft_size,
+)
+from sizeloss_monai.losses.constraint import sizes_and_extent
 
 INF = math.inf
 HALVES = [torch.float16, torch.bfloat16]
@@ -319,3 +327,91 @@ def test_descent_brings_the_size_into_its_bounds():
         loss(logits, bounds).backward()
         optimizer.step()
     assert 9 <= torch.softmax(logits, 1)[0, 1].sum().item() <= 11.5
+
+
+def disc(edge, radius_mm, centre_mm, step_mm, sharp=2.0):
+    """Logits of a disc in a field of ``edge`` mm, one every ``step_mm``, with the affine."""
+    axis = torch.arange(0, edge, step_mm, dtype=torch.float64) + step_mm / 2
+    distance = ((axis[:, None] - centre_mm) ** 2 + (axis[None, :] - centre_mm) ** 2).sqrt()
+    affine = torch.diag(torch.tensor([step_mm, step_mm, 8.0, 1.0], dtype=torch.float64))
+    logit = sharp * (radius_mm - distance)
+    return MetaTensor(torch.stack([torch.zeros_like(logit), logit]), affine=affine)
+
+
+def pixel_area(image):
+    return image.affine[:3, :3].det().abs()[None] / 8
+
+
+@pytest.mark.parametrize("bounds", [(0.0, 400.0), (1200.0, 2000.0), (0.0, 0.0)])
+def test_bounds_in_mm2_hold_after_zoom(bounds):
+    """A disc of radius 15 mm (707 mm2), resampled with its affine: the same size, the same penalty."""
+    pair = torch.tensor([[(0.0, INF), bounds]])
+    loss = SizeConstraintLoss(scale="relative")
+    whole = disc(64, 15.0, 31.0, 1.0)
+    resampled = [
+        whole,
+        Zoom(0.75, keep_size=False)(whole),
+        Zoom(2.0, keep_size=False)(whole),
+        disc(64, 15.0, 31.0, 0.5),
+    ]
+    assert len({image.shape for image in resampled}) == 3
+    for image in resampled:
+        area = pixel_area(image)
+        size, extent = sizes_and_extent(image[None], area, sharpness=1.0)
+        assert size[0, 1].item() == pytest.approx(math.pi * 15**2, rel=0.01)
+        assert extent.item() == pytest.approx(64**2, rel=0.01)
+        value = loss(image[None], pair, area)
+        assert value.item() > 0
+        assert value.item() == pytest.approx(loss(whole[None], pair, pixel_area(whole)).item(), rel=0.06)
+
+
+@pytest.mark.parametrize("scale", SCALES)
+@given(seed=st.integers(0, 10**6), size=st.floats(0.01, 100))
+@settings(max_examples=20, deadline=None)
+def test_voxel_size_is_a_change_of_unit(scale, seed, size):
+    """Sizes and bounds in another unit; and voxels cut into four of a quarter each."""
+    generator = torch.Generator().manual_seed(seed)
+    logits = torch.randn(2, 3, 4, 5, generator=generator, dtype=torch.float64)
+    bounds = torch.tensor([(0, 3), (12, INF), (0, 0)], dtype=torch.float64).expand(2, 3, 2)
+    units = torch.tensor([size, 3 * size], dtype=torch.float64)
+    loss = SizeConstraintLoss(scale=scale, reduction="none")
+    factor = {"voxels": units**2, "image": units, "relative": torch.ones(2)}[scale][:, None]
+    in_mm2 = loss(logits, bounds * units[:, None, None], units)
+    torch.testing.assert_close(in_mm2, loss(logits, bounds) * factor, check_dtype=False)
+    fine = logits.repeat_interleave(2, -1).repeat_interleave(2, -2)
+    torch.testing.assert_close(loss(fine, bounds * units[:, None, None], units / 4), in_mm2)
+
+
+def test_gradcheck_of_voxel_size_and_sharpness():
+    logits = torch.randn(2, 3, 2, 3, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    bounds = torch.tensor([(0.0, 0.3), (30.0, INF), (0, 0)], dtype=torch.float64).expand(2, 3, 2)
+    voxel_size = torch.tensor([0.5, 2.0], dtype=torch.float64)
+    loss = SizeConstraintLoss(scale="relative", sharpness=3.0, include_background=True, reduction="none")
+    assert torch.autograd.gradcheck(lambda z: loss(z, bounds, voxel_size), logits.requires_grad_())
+
+
+def test_wrong_shape_of_voxel_size():
+    with pytest.raises(ValueError, match=r"voxel_size must have shape \[2\], found \[2, 1\]"):
+        SizeConstraintLoss()(torch.zeros(2, 2, 4, 4), torch.zeros(2, 2, 2), torch.ones(2, 1))
+
+
+@pytest.mark.parametrize("sharpness", [0.0, -1.0, INF, math.nan])
+def test_wrong_sharpness(sharpness):
+    with pytest.raises(ValueError, match="sharpness"):
+        SizeConstraintLoss(sharpness=sharpness)
+
+
+def test_sharpness_brings_the_soft_size_to_the_hard_one():
+    logits = torch.randn(1, 3, 32, 32, generator=torch.Generator().manual_seed(1))
+    hard = torch.bincount(logits.argmax(1).flatten(), minlength=3)
+    gaps = [(soft_size(class_probabilities(logits, sharpness)) - hard).abs().max() for sharpness in (1, 3, 10, 1e4)]
+    assert gaps == sorted(gaps, reverse=True)
+    assert gaps[-1] < 1
+
+
+def test_a_grey_map_satisfies_a_soft_size_but_no_sharp_one():
+    logits = torch.zeros(1, 2, 8, 8)
+    logits[:, 1] = math.log(0.25 / 0.75)  # a quarter everywhere: a soft size of 16, and an empty segmentation
+    bounds = torch.tensor([[(0.0, INF), (14.0, 18.0)]])
+    assert SizeConstraintLoss()(logits, bounds).item() == 0
+    assert SizeConstraintLoss(sharpness=10)(logits, bounds).item() == pytest.approx(14**2, rel=0.01)

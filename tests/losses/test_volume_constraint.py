@@ -93,3 +93,29 @@ def test_wrong_shapes():
         VolumeSizeConstraintLoss()(logits, bounds, torch.zeros(2))
     with pytest.raises(ValueError, match="bounds must have shape"):
         VolumeSizeConstraintLoss()(logits, bounds[:2])
+
+
+@pytest.mark.parametrize("scale", ["voxels", "image", "relative"])
+def test_voxel_sizes_of_slices_are_a_change_of_unit(scale):
+    """Slices of one volume may have voxels of different sizes; the volume is what they add up to."""
+    logits, bounds = random_case(5, 3)
+    units = torch.tensor([0.1, 0.1, 0.3], dtype=torch.float64)
+    volume = torch.tensor([4, 4, 9])
+    in_ml = bounds * units[:, None, None]
+    loss = VolumeSizeConstraintLoss(scale=scale, reduction="none")
+    factor = {"voxels": units**2, "image": units, "relative": torch.ones(3)}[scale][:, None]
+    torch.testing.assert_close(
+        loss(logits, in_ml, volume, units), loss(logits, bounds, volume) * factor, check_dtype=False
+    )
+    sizes = class_probabilities(logits)[:, 1].sum(dim=(1, 2)) * units
+    lower, upper = in_ml[:, 1].sum(dim=0)
+    expected = torch.relu(lower - sizes.sum()) ** 2 + torch.relu(sizes.sum() - upper) ** 2
+    torch.testing.assert_close(VolumeSizeConstraintLoss()(logits, in_ml, None, units), expected)
+    assert expected > 0
+
+
+def test_gradcheck_of_voxel_size_and_sharpness():
+    logits, bounds = random_case(3, 4)
+    units, volume = torch.tensor([0.1, 0.1, 0.3, 0.3], dtype=torch.float64), torch.tensor([0, 0, 1, 1])
+    loss = VolumeSizeConstraintLoss(scale="relative", sharpness=2.0)
+    assert torch.autograd.gradcheck(lambda x: loss(x, bounds, volume, units), logits.requires_grad_())
