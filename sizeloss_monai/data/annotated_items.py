@@ -47,6 +47,7 @@ def annotated_items(
     per: str = "volume",
     use_masks: bool = False,
     default_bounds: Mapping[str, Any] | None = None,
+    keep_masks: bool = False,
 ) -> list[dict[str, Any]]:
     """Items with the annotation that each case's mark allows, and no other.
 
@@ -73,6 +74,7 @@ def annotated_items(
         per: what the training's bounds hold for, ``"slice"`` or ``"volume"``; the data list's must be the same.
         use_masks: whether a case without a mark is ``full`` where it has a mask.
         default_bounds: what stands for the data list's ``size_bounds`` where it has none.
+        keep_masks: whether items keep ``label``, their mask, to compare predictions with; never for training.
 
     Returns:
         Items with ``image``, ``weak_label`` (a file, where there is one to use), ``annotation``
@@ -104,7 +106,8 @@ def annotated_items(
             bounds = SizeBounds(per, "mL" if per == "volume" else "mm2")
         if mark in ("full", "none"):
             tags = {}
-        kept = {key: item[key] for key in ("image", "case", "patient") if key in item}
+        keys = ("image", "case", "patient", *(["label"] if keep_masks else []))
+        kept = {key: item[key] for key in keys if key in item}
         if file_key:
             kept["weak_label"] = item[file_key]
         annotation = Annotation(

@@ -31,6 +31,12 @@ def test_masks_instead_of_scribbles() -> None:
     assert [(item["supervision"], item["weak_label"]) for item in found] == [("full", "m"), ("weak", "w")]
 
 
+def test_masks_to_compare_with() -> None:
+    found = items_of({"label": "m", "weak_label": "w"}, {"weak_label": "w"}, keep_masks=True)
+    assert [item.get("label") for item in found] == ["m", None]
+    assert found[0]["weak_label"] == "w"
+
+
 def test_a_mark_takes_away_what_it_does_not_name() -> None:
     every = {"label": "m", "weak_label": "w", "tags": {"1": False}, "size_bounds": {"3": [50, 60]}}
     found = items_of(*({**every, "supervision": mark} for mark in ("full", "weak", "tags", "bounds", "none")))
