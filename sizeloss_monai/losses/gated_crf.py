@@ -13,7 +13,7 @@ from monai.utils import LossReduction, ensure_tuple_rep
 from torch.autograd.function import once_differentiable
 from torch.nn.modules.loss import _Loss
 
-from sizeloss_monai.losses.region_statistics import class_probabilities
+from sizeloss_monai.losses.region_statistics import at_least_float32, class_probabilities
 
 __all__ = ["GatedCRFLoss", "gated_crf_energy"]
 
@@ -73,8 +73,7 @@ def gated_crf_energy(
     factors = _per_axis("downsample", downsample, axes, minimum=1)
     with torch.autocast(probabilities.device.type, enabled=False):
         # a MetaTensor's bookkeeping would cost more than each of the many small operations
-        soft = probabilities.as_subclass(torch.Tensor)
-        soft = soft.float() if soft.dtype in (torch.float16, torch.bfloat16) else soft
+        soft = at_least_float32(probabilities.as_subclass(torch.Tensor))
         guide = image.detach().as_subclass(torch.Tensor).to(soft)
         steps = soft.new_ones(len(soft), axes) if spacing is None else spacing.as_subclass(torch.Tensor).to(soft)
         if max(factors) > 1:

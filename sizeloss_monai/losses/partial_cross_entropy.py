@@ -7,6 +7,8 @@ import torch.nn.functional as F
 from monai.utils import LossReduction
 from torch.nn.modules.loss import _Loss
 
+from sizeloss_monai.losses.region_statistics import at_least_float32
+
 __all__ = ["PartialCrossEntropyLoss", "partial_cross_entropy"]
 
 DEFAULT_IGNORE_INDEX = 255
@@ -21,17 +23,13 @@ def partial_cross_entropy(
     per_item: bool = False,
 ) -> torch.Tensor:
     """Functional form of :class:`PartialCrossEntropyLoss`; see there for the arguments."""
-    if target.ndim != logits.ndim or target.shape[1] != 1 or target.shape[2:] != logits.shape[2:]:
-        raise ValueError(
-            f"target must hold class ids, shape [B, 1, *spatial]: expected "
-            f"{[logits.shape[0], 1, *logits.shape[2:]]}, found {list(target.shape)}."
-        )
+    check_class_ids(target, logits)
     reduction = LossReduction(reduction)
     ids = target.squeeze(1).long()
     if not include_background:
         ids = torch.where(ids == 0, ignore_index, ids)
     with torch.autocast(logits.device.type, enabled=False):
-        wide = logits.float() if logits.dtype in (torch.float16, torch.bfloat16) else logits
+        wide = at_least_float32(logits)
         if reduction == LossReduction.NONE:
             return F.cross_entropy(wide, ids, ignore_index=ignore_index, reduction="none")
         if reduction == LossReduction.MEAN and per_item:
@@ -41,6 +39,15 @@ def partial_cross_entropy(
             return total
         # cross_entropy's own mean is 0 / 0 where nobody annotated anything
         return total / (ids != ignore_index).sum().clamp(min=1)
+
+
+def check_class_ids(target: torch.Tensor, logits: torch.Tensor) -> None:
+    """Raise ValueError unless ``target`` is of shape ``[B, 1, *spatial]``, ``logits`` being ``[B, C, *spatial]``."""
+    expected = [logits.shape[0], 1, *logits.shape[2:]]
+    if list(target.shape) != expected:
+        raise ValueError(
+            f"target must hold class ids, shape [B, 1, *spatial]: expected {expected}, found {list(target.shape)}."
+        )
 
 
 def _mean_of_item_means(logits: torch.Tensor, ids: torch.Tensor, ignore_index: int) -> torch.Tensor:

@@ -7,7 +7,7 @@ import torch
 __all__ = ["class_probabilities", "soft_size"]
 
 
-def _at_least_float32(tensor: torch.Tensor) -> torch.Tensor:
+def at_least_float32(tensor: torch.Tensor) -> torch.Tensor:
     """Widen fp16 and bf16: a sum of 65,536 ones overflows the first and stalls at 256 in the second."""
     return tensor.float() if tensor.dtype in (torch.float16, torch.bfloat16) else tensor
 
@@ -23,7 +23,7 @@ def class_probabilities(logits: torch.Tensor, sharpness: float = 1.0) -> torch.T
         Probabilities ``S`` of the same shape; float32, or float64 where the input is.
     """
     with torch.autocast(logits.device.type, enabled=False):
-        return torch.softmax(sharpness * _at_least_float32(logits), dim=1)
+        return torch.softmax(sharpness * at_least_float32(logits), dim=1)
 
 
 def soft_size(probabilities: torch.Tensor) -> torch.Tensor:
@@ -36,4 +36,4 @@ def soft_size(probabilities: torch.Tensor) -> torch.Tensor:
         Sizes in voxels, shape ``[B, C]``; float32, or float64 where the input is.
     """
     with torch.autocast(probabilities.device.type, enabled=False):
-        return _at_least_float32(probabilities).flatten(2).sum(dim=2)
+        return at_least_float32(probabilities).flatten(2).sum(dim=2)

@@ -1,0 +1,59 @@
+"""The entropy of predictions."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch.nn.modules.loss import _Loss
+
+from sizeloss_monai.losses.partial_cross_entropy import DEFAULT_IGNORE_INDEX, check_class_ids
+from sizeloss_monai.losses.region_statistics import at_least_float32
+
+__all__ = ["EntropyLoss"]
+
+
+class EntropyLoss(_Loss):
+    r"""Mean entropy of the softmax, as a share of the greatest possible (Grandvalet and Bengio, NeurIPS 2004).
+
+    .. math::
+        L = -\frac{1}{|\Omega| \log C} \sum_{p \in \Omega} \sum_k S_{k, p} \log S_{k, p}
+
+    1 for a uniform prediction, 0 for a certain one. Grey predictions are how a soft size meets its bounds while the
+    hard one does not; this term makes them decide. It has no opinion which way, so give it a small weight: alone, any
+    map of certain predictions minimises it.
+
+    Example:
+        >>> EntropyLoss()(torch.zeros(1, 3, 4, 4)).item()
+        1.0
+    """
+
+    def __init__(self, ignore_index: int = DEFAULT_IGNORE_INDEX) -> None:
+        """
+        Args:
+            ignore_index: value of ``weak_label`` where nobody annotated.
+        """
+        super().__init__()
+        self.ignore_index = ignore_index
+
+    def forward(self, input: torch.Tensor, weak_label: torch.Tensor | None = None) -> torch.Tensor:
+        """
+        Args:
+            input: logits, shape ``[B, C, *spatial]``, ``C >= 2``.
+            weak_label: class ids, shape ``[B, 1, *spatial]``: the mean is over the voxels nobody annotated, 0 where all
+                are. None: over all voxels.
+
+        Raises:
+            ValueError: when ``weak_label`` is not of that shape, or there is one class only.
+        """
+        if input.shape[1] < 2:
+            raise ValueError("expected at least two classes, found one channel.")
+        if weak_label is not None:
+            check_class_ids(weak_label, input)
+        with torch.autocast(input.device.type, enabled=False):
+            log_probabilities = at_least_float32(input).log_softmax(dim=1)
+            entropy = -(log_probabilities.exp() * log_probabilities).sum(dim=1, keepdim=True) / math.log(input.shape[1])
+            if weak_label is None:
+                return entropy.mean()
+            counted = weak_label == self.ignore_index
+            return torch.where(counted, entropy, 0).sum() / counted.sum().clamp(min=1)
