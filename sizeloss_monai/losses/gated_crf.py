@@ -179,9 +179,9 @@ class GatedCRFLoss(_Loss):
     image. It needs no annotation: it pulls a boundary of the segmentation to an edge of the image. One label everywhere
     has energy 0, so it is of use only beside a term that knows better.
 
-    The normalisation is the published code's, voxels of the batch; that code also counts neighbours outside the
-    image, a constant: the gradients are the same. The gates that give the loss its name, masks of voxels that
-    take no part, are left out.
+    The published training's value is the same, a sum over ordered pairs of valid pixels divided by the number of
+    pixels of the batch, but on a grid coarser than the image (``downsample``), with 0.1 as the weight
+    of the term. The gates that give the loss its name, masks of voxels that take no part, are left out.
 
     Pairs are visited shift by shift, each pair once, so memory grows with ``B * C * |Omega|`` and not with the window;
     time grows with the number of voxels in the window. The gradient goes to the probabilities, not to the image.

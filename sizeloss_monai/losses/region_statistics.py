@@ -8,8 +8,8 @@ __all__ = ["class_probabilities", "soft_size"]
 
 
 def at_least_float32(tensor: torch.Tensor) -> torch.Tensor:
-    """Widen fp16 and bf16: a sum of 65,536 ones overflows the first and stalls at 256 in the second."""
-    return tensor.float() if tensor.dtype in (torch.float16, torch.bfloat16) else tensor
+    """Widen fp16 and bf16: a sum of 65,536 ones overflows the first and stalls at 256 in the second; and integers."""
+    return tensor if tensor.dtype in (torch.float32, torch.float64) else tensor.float()
 
 
 def class_probabilities(logits: torch.Tensor, sharpness: float = 1.0) -> torch.Tensor:
