@@ -1,7 +1,9 @@
 from __future__ import annotations
 
+import json
 import os
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -15,3 +17,13 @@ def data_root() -> Path:
     if not root.is_dir():
         pytest.skip("no real data: set SIZELOSS_DATA to its folder")
     return root
+
+
+@pytest.fixture(scope="session")
+def reference() -> dict[str, dict[str, Any]]:
+    """What the authors' published code returned, by tensor, from SIZELOSS_REFERENCE or beside the project."""
+    default = _PROJECT_ROOT.parent / "shared" / "reference" / "reference_values.json"
+    path = Path(os.environ.get("SIZELOSS_REFERENCE") or default)
+    if not path.is_file():
+        pytest.skip("no values of the authors' code: set SIZELOSS_REFERENCE to reference_values.json")
+    return {tensor["name"]: tensor for tensor in json.loads(path.read_text())["tensors"]}

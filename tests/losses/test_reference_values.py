@@ -1,9 +1,6 @@
 """Agreement with values that the authors' published code returned, up to the scale factors the file states."""
 
-import json
 import math
-import os
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -20,15 +17,6 @@ from sizeloss_monai.losses import (
 
 INF = math.inf
 TOLERANCE = 1e-6
-_DEFAULT = Path(__file__).resolve().parents[3] / "shared" / "reference" / "reference_values.json"
-
-
-@pytest.fixture(scope="module")
-def reference():
-    path = Path(os.environ.get("SIZELOSS_REFERENCE") or _DEFAULT)
-    if not path.is_file():
-        pytest.skip("no values of the authors' code: set SIZELOSS_REFERENCE to reference_values.json")
-    return {tensor["name"]: tensor for tensor in json.loads(path.read_text())["tensors"]}
 
 
 @pytest.fixture(scope="module", params=["over", "batch", "volume"])

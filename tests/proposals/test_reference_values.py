@@ -1,24 +1,10 @@
 """Agreement with the proposals that the authors' published code made."""
 
-import json
-import os
-from pathlib import Path
-
 import pytest
 import torch
 import torch.nn.functional as F
 
 from sizeloss_monai.proposals import LagrangianProposals
-
-_DEFAULT = Path(__file__).resolve().parents[3] / "shared" / "reference" / "reference_values.json"
-
-
-@pytest.fixture(scope="module")
-def reference():
-    path = Path(os.environ.get("SIZELOSS_REFERENCE") or _DEFAULT)
-    if not path.is_file():
-        pytest.skip("no values of the authors' code: set SIZELOSS_REFERENCE to reference_values.json")
-    return {tensor["name"]: tensor for tensor in json.loads(path.read_text())["tensors"]}
 
 
 @pytest.mark.parametrize("name", ["over", "batch", "volume"])
