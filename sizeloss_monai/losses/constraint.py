@@ -9,6 +9,7 @@ import torch
 from monai.utils import LossReduction
 from torch.nn.modules.loss import _Loss
 
+from sizeloss_monai.losses.classes import check_classes
 from sizeloss_monai.losses.penalties import bound_violations
 from sizeloss_monai.losses.region_statistics import class_probabilities, soft_size
 
@@ -143,10 +144,8 @@ class _SizeConstraint(_Loss):
         """
         super().__init__(reduction=LossReduction(reduction).value)
         _check_options(scale, sides, sharpness)
-        if classes is not None and (len(classes) == 0 or min(classes) < 0 or len(set(classes)) != len(classes)):
-            raise ValueError(f"classes must be distinct class ids >= 0, at least one, found {list(classes)}.")
         self.include_background = include_background
-        self.classes = None if classes is None else list(classes)
+        self.classes = None if classes is None else check_classes(classes)
         self.scale = scale
         self.sides = sides
         self.sharpness = sharpness

@@ -9,6 +9,8 @@ from dataclasses import dataclass
 import torch
 from monai.utils import convert_to_tensor
 
+from sizeloss_monai.losses.classes import check_classes
+
 __all__ = ["Problem", "dual_value", "kkt_residual", "make_problem"]
 
 SIDES = ("both", "lower", "upper")
@@ -85,11 +87,7 @@ def make_problem(
         raise ValueError(f"weak_label must have shape {[batch, 1, *spatial]}, found {list(weak_label.shape)}.")
     if list(bounds.shape) != [batch, num_classes, 2]:
         raise ValueError(f"bounds must have shape {[batch, num_classes, 2]}, found {list(bounds.shape)}.")
-    constrained = list(range(1, num_classes)) if classes is None else list(classes)
-    if not constrained or min(constrained) < 0 or max(constrained) >= num_classes:
-        raise ValueError(f"classes must be ids in 0..{num_classes - 1}, at least one, found {constrained}.")
-    if len(set(constrained)) != len(constrained):
-        raise ValueError(f"classes must be distinct, found {constrained}.")
+    constrained = check_classes(range(1, num_classes) if classes is None else classes, num_classes)
 
     wide = _plain(logits).flatten(2)
     if wide.dtype in (torch.float16, torch.bfloat16):

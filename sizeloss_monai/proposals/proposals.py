@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 import torch
 
+from sizeloss_monai.losses.classes import check_classes
 from sizeloss_monai.proposals.exact import exact_proposals
 from sizeloss_monai.proposals.gradient_ascent import check_ascent_options, projected_gradient_ascent
 from sizeloss_monai.proposals.problem import SIDES
@@ -69,10 +70,8 @@ class LagrangianProposals:
         check_ascent_options(early_stop, step_size, max_iterations, tolerance)
         if solver == "exact" and early_stop != "none":
             raise ValueError(f"early_stop {early_stop!r} is for gradient ascent; the exact solver has none.")
-        if classes is not None and (len(classes) == 0 or min(classes) < 0 or len(set(classes)) != len(classes)):
-            raise ValueError(f"classes must be distinct class ids >= 0, at least one, found {list(classes)}.")
         self.solver = solver
-        self.classes = None if classes is None else list(classes)
+        self.classes = None if classes is None else check_classes(classes)
         self.sides = sides
         self.early_stop = early_stop
         self.step_size = step_size
