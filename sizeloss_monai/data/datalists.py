@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 from collections import Counter
@@ -14,6 +13,7 @@ from monai.config import PathLike
 from monai.utils import ensure_tuple
 
 from sizeloss_monai.data.checks import DataError, listed
+from sizeloss_monai.data.draws import random_key
 from sizeloss_monai.data.layouts import LAYOUTS, Item, detect_layout, layout_info, set_patients
 from sizeloss_monai.data.names import image_stem
 
@@ -233,19 +233,14 @@ def _num_patients(name: str, value: int | float, total: int) -> int:
 def _draw(groups: Mapping[str, str | None], size: int, seed: int) -> list[str]:
     """Draw patients, from each group its share rounded up or down (largest remainders first)."""
     members: dict[str, list[str]] = {}
-    for patient in sorted(groups, key=lambda name: _hash(seed, name)):
+    for patient in sorted(groups, key=lambda name: random_key(seed, name)):
         members.setdefault(groups[patient] or "", []).append(patient)
     shares = {group: divmod(size * len(names), len(groups)) for group, names in members.items()}
     counts = {group: whole for group, (whole, _) in shares.items()}
-    by_remainder = sorted(shares, key=lambda group: (-shares[group][1], _hash(seed, group)))
+    by_remainder = sorted(shares, key=lambda group: (-shares[group][1], random_key(seed, group)))
     for group in by_remainder[: size - sum(counts.values())]:
         counts[group] += 1
     return [patient for group, names in members.items() for patient in names[: counts[group]]]
-
-
-def _hash(seed: int, name: str) -> str:
-    """A random key that depends on the seed and the name only, on every platform."""
-    return hashlib.sha256(f"{seed}/{name}".encode()).hexdigest()
 
 
 def _normalised(entry: Any, where: str) -> Item:

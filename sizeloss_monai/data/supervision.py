@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Sequence
 from typing import Any
 
 from sizeloss_monai.data.checks import DataError, listed
+from sizeloss_monai.data.draws import random_key
 
 __all__ = ["SUPERVISION", "mark_supervision"]
 
@@ -42,15 +42,11 @@ def mark_supervision(
     weak = [item for item in marked if item["supervision"] == "weak"]
     if not 0 <= num_full <= len(weak):
         raise DataError(f"num_full must be between 0 and the number of weak cases, {len(weak)}, found {num_full}.")
-    weak.sort(key=lambda item: (_draw_key(seed, item["patient"]), item["case"]))
+    # all scans of a patient come together
+    weak.sort(key=lambda item: (random_key("full", seed, item["patient"]), item["case"]))
     for item in weak[:num_full]:
         item["supervision"] = "full"
     chosen = [item for item in marked if item["supervision"] == "full" or not only_full]
     if not chosen:
         raise DataError("only_full leaves no case: none is marked 'full' and num_full is 0.")
     return chosen
-
-
-def _draw_key(seed: int, patient: str) -> str:
-    """A random key that depends on the seed and the patient only, so that all scans of a patient come together."""
-    return hashlib.sha256(f"full/{seed}/{patient}".encode()).hexdigest() + patient
