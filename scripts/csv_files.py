@@ -15,3 +15,9 @@ def write_csv(path: Path, records: list[dict[str, Any]]) -> None:
         writer.writeheader()
         writer.writerows(records)
     print("wrote", path)
+
+
+def read_case_means(path: Path) -> dict[str, float]:
+    """By case, the mean over classes, from a table ``<metric>_raw.csv`` of MONAI's ``MetricsSaver``."""
+    with path.open(encoding="utf-8", newline="") as handle:
+        return {record["filename"]: float(record["mean"]) for record in csv.DictReader(handle)}

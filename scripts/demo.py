@@ -11,7 +11,6 @@ What an earlier call finished is kept, so that an interrupted demo goes on where
 from __future__ import annotations
 
 import argparse
-import csv
 import logging
 import os
 import shlex
@@ -27,6 +26,7 @@ from typing import Any
 
 import numpy as np
 import yaml
+from csv_files import read_case_means, write_csv
 from ignite.engine import Engine, Events
 from monai.bundle import ConfigWorkflow
 from monai.data import MetaTensor
@@ -245,9 +245,7 @@ class Demo:
         scores = {}
         for metric in METRICS:
             path = self.run_dir(level) / "evaluation" / "test" / f"{metric}_raw.csv"
-            with path.open(encoding="utf-8", newline="") as file:
-                rows = list(csv.DictReader(file))
-            scores[metric] = np.array([float(row["mean"]) for row in rows])
+            scores[metric] = np.array(list(read_case_means(path).values()))
         return scores
 
     def write_results(self) -> str:
@@ -256,18 +254,25 @@ class Demo:
             f"| supervision | given | {' | '.join(METRICS.values())} |",
             f"|---|---|{'---|' * len(METRICS)}",
         ]
-        with (self.dir / "results.csv").open("w", encoding="utf-8", newline="") as file:
-            table = csv.writer(file)
-            table.writerow(["supervision", "metric", "mean", "std", "cases"])
-            for level in LEVELS:
-                cells = []
-                for metric, values in self.scores(level).items():
-                    known = values[np.isfinite(values)]
-                    mean, std = (float(known.mean()), float(known.std())) if len(known) else (np.nan, np.nan)
-                    table.writerow([level.config, metric.removeprefix("val_"), f"{mean:.4f}", f"{std:.4f}", len(known)])
-                    digits = 1 if metric == "val_hd95_mm" else 3
-                    cells.append(f"{mean:.{digits}f} ± {std:.{digits}f}")
-                lines.append(f"| {level.title} | {level.given} | {' | '.join(cells)} |")
+        records: list[dict[str, Any]] = []
+        for level in LEVELS:
+            cells = []
+            for metric, values in self.scores(level).items():
+                known = values[np.isfinite(values)]
+                mean, std = (float(known.mean()), float(known.std())) if len(known) else (np.nan, np.nan)
+                records.append(
+                    {
+                        "supervision": level.config,
+                        "metric": metric.removeprefix("val_"),
+                        "mean": f"{mean:.4f}",
+                        "std": f"{std:.4f}",
+                        "cases": len(known),
+                    }
+                )
+                digits = 1 if metric == "val_hd95_mm" else 3
+                cells.append(f"{mean:.{digits}f} ± {std:.{digits}f}")
+            lines.append(f"| {level.title} | {level.given} | {' | '.join(cells)} |")
+        write_csv(self.dir / "results.csv", records)
         text = "\n".join(lines) + "\n"
         (self.dir / "results.md").write_text(text, encoding="utf-8")
         return text

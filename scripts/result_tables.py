@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import json
 import math
 import shlex
@@ -11,7 +10,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from csv_files import write_csv
+from csv_files import read_case_means, write_csv
 from experiments import Row, Run, Setting, Table
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
@@ -39,9 +38,8 @@ def read_cases(run_dir: Path) -> dict[str, dict[str, float]]:
         file = run_dir / "evaluation" / "validation" / f"{name}_raw.csv"
         if not file.is_file():  # a native 3D bundle has no score a slice
             continue
-        with file.open() as handle:
-            for record in csv.DictReader(handle):
-                cases.setdefault(record["filename"], {})[metric] = float(record["mean"])
+        for case, value in read_case_means(file).items():
+            cases.setdefault(case, {})[metric] = value
     return cases
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import csv
 import importlib
 import json
-import runpy
 import subprocess
 import sys
 from pathlib import Path
@@ -21,26 +20,41 @@ from sizeloss_monai.data import write_cine_phantoms
 ROOT = Path(__file__).resolve().parents[1]
 
 
-def test_the_demo_removes_nothing_but_its_own(tmp_path: Path) -> None:
-    demo = runpy.run_path(str(ROOT / "scripts" / "demo.py"))
+@pytest.fixture
+def scripts(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Scripts import one another by name."""
+    monkeypatch.syspath_prepend(str(ROOT / "scripts"))
+
+
+def test_the_demo_tabulates_what_its_evaluation_left(scripts: None, tmp_path: Path) -> None:
+    demo = importlib.import_module("demo")
+    for level in demo.LEVELS:
+        folder = tmp_path / "runs" / level.config / "evaluation" / "test"
+        folder.mkdir(parents=True)
+        for metric in demo.METRICS:
+            (folder / f"{metric}_raw.csv").write_text("filename,class0,mean\na,0.5,0.5\nb,0.7,0.7\nc,nan,nan\n")
+    table = demo.Demo(tmp_path, jobs=1).write_results()
+    assert "| partial CE | seeds | 0.600 ± 0.100 | 0.600 ± 0.100 | 0.6 ± 0.1 |" in table
+    assert (tmp_path / "results.md").read_text() == table
+    lines = (tmp_path / "results.csv").read_text().splitlines()
+    assert lines[:2] == ["supervision,metric,mean,std,cases", "partial_ce,mean_dice,0.6000,0.1000,2"]
+    assert len(lines) == 1 + len(demo.LEVELS) * len(demo.METRICS)
+
+
+def test_the_demo_removes_nothing_but_its_own(scripts: None, tmp_path: Path) -> None:
+    demo = importlib.import_module("demo")
     (tmp_path / "runs").mkdir()
     (tmp_path / "runs" / "mine").touch()
     with pytest.raises(RuntimeError, match="was not made by this demo"):
-        demo["remove_outputs"](tmp_path)
+        demo.remove_outputs(tmp_path)
     assert (tmp_path / "runs" / "mine").exists()
-    (tmp_path / demo["MARKER"]).touch()
-    demo["remove_outputs"](tmp_path)
+    (tmp_path / demo.MARKER).touch()
+    demo.remove_outputs(tmp_path)
     assert not (tmp_path / "runs").exists()
 
 
 def run_script(*arguments: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run([sys.executable, *arguments], cwd=ROOT, capture_output=True, text=True)
-
-
-@pytest.fixture
-def scripts(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Scripts import one another by name."""
-    monkeypatch.syspath_prepend(str(ROOT / "scripts"))
 
 
 @pytest.mark.parametrize("protocol", ["small", "paper"])
