@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
-from monai.engines import SupervisedTrainer
+from monai.engines import IterationEvents, SupervisedTrainer
 
 from sizeloss_monai.proposals import LagrangianProposals
 
@@ -51,23 +51,47 @@ class LagrangianProposalTrainer(SupervisedTrainer):
         self.hard = hard
         self.weak_label_key = weak_label_key
         self.bounds_key = bounds_key
+        # as late as that, for the host to wait for the proposals while the device still has the backward pass to do
+        self.add_event_handler(IterationEvents.BACKWARD_COMPLETED, self._note_seconds)
 
     def _loss_on_proposals(self, pred: torch.Tensor, targets: dict[str, torch.Tensor]) -> torch.Tensor:
-        start = _now(pred.device)
+        self._clock = _Clock(pred.device)
         with torch.no_grad():
             made = self.proposals(pred, targets[self.weak_label_key], targets[self.bounds_key])
             proposal = made.labels() if self.hard else made.probabilities
+        self._clock.stop()
         self.state.output.update(
             proposal=proposal,
-            proposal_seconds=_now(pred.device) - start,
             proposal_iterations=made.iterations.float().mean(),
             proposal_violation=made.violation.mean(),
         )
         return self.supervision(pred, {**targets, "proposal": proposal})
 
+    def _note_seconds(self) -> None:
+        self.state.output["proposal_seconds"] = self._clock.seconds()
 
-def _now(device: torch.device) -> float:
-    """Seconds, once the device has done what was asked of it."""
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)
-    return time.perf_counter()
+
+class _Clock:
+    """The time a device takes for what it is asked to do from now on until :meth:`stop`."""
+
+    def __init__(self, device: torch.device) -> None:
+        self.device = device
+        self.start = self.end = self._mark()
+
+    def _mark(self) -> Any:
+        if self.device.type != "cuda":
+            return time.perf_counter()
+        event = torch.cuda.Event(enable_timing=True)
+        event.record(torch.cuda.current_stream(self.device))
+        return event
+
+    def stop(self) -> None:
+        """Make now the end; the host does not wait for the device."""
+        self.end = self._mark()
+
+    def seconds(self) -> float:
+        """Between the two; the host waits until the device has come to the end, and no longer."""
+        if self.device.type != "cuda":
+            return float(self.end - self.start)
+        self.end.synchronize()
+        return float(self.start.elapsed_time(self.end)) / 1000

@@ -1,6 +1,7 @@
 """Training on proposals: what is made, what is learnt from, what is logged."""
 
 import math
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -8,7 +9,7 @@ from ignite.engine import Events
 from monai.data import DataLoader, Dataset, MetaTensor
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from sizeloss_monai.engines import LagrangianProposalTrainer, PrepareBatchTargets
+from sizeloss_monai.engines import LagrangianProposalTrainer, PrepareBatchTargets, proposal_trainer
 from sizeloss_monai.handlers import LossTermsHandler, ProposalImagesHandler
 from sizeloss_monai.losses import PartialCrossEntropyLoss, WeakSupervisionLoss
 from sizeloss_monai.proposals import LagrangianProposals
@@ -73,6 +74,51 @@ def test_the_loss_is_cross_entropy_on_the_proposals_of_the_same_output(hard):
         assert output["proposal_seconds"] > 0
         assert output["proposal_iterations"] >= 1
         assert "proposal" not in targets, "the batch's own targets were changed"
+
+
+def test_seconds_are_those_of_the_proposals_alone(monkeypatch):
+    now = [0.0]
+    monkeypatch.setattr(proposal_trainer, "time", SimpleNamespace(perf_counter=lambda: now[0]))
+
+    def taking(seconds, call):
+        def later(*arguments):
+            now[0] += seconds
+            return call(*arguments)
+
+        return later
+
+    trainer = make_trainer()
+    for name, seconds in {"inferer": 1.0, "proposals": 2.0, "supervision": 4.0}.items():
+        monkeypatch.setattr(trainer, name, taking(seconds, getattr(trainer, name)))
+    trainer.run()
+    assert trainer.state.output["proposal_seconds"] == 2.0
+
+
+def test_another_device_is_not_waited_for_until_its_time_is_read(monkeypatch):
+    log = []
+
+    class Event:
+        def __init__(self, enable_timing):
+            assert enable_timing
+            self.number = sum(what == "record" for what, _ in log)
+
+        def record(self, stream):
+            assert stream == "the device's"
+            log.append(("record", self.number))
+
+        def synchronize(self):
+            log.append(("wait", self.number))
+
+        def elapsed_time(self, end):
+            return 250.0 * (end.number - self.number)  # milliseconds
+
+    monkeypatch.setattr(torch.cuda, "Event", Event)
+    monkeypatch.setattr(torch.cuda, "current_stream", lambda device: "the device's")
+    clock = proposal_trainer._Clock(torch.device("cuda", 1))
+    clock.stop()
+    assert log == [("record", 0), ("record", 1)]
+    assert clock.seconds() == 0.25
+    assert log[2:] == [("wait", 1)]
 
 
 def test_proposals_keep_to_the_annotation_and_the_bounds():
