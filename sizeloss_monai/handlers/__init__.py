@@ -1,8 +1,16 @@
 """Ignite handlers MONAI lacks."""
 
+from sizeloss_monai.handlers.last_checkpoint import LastCheckpointSaver
 from sizeloss_monai.handlers.loss_terms import LossTermsHandler
 from sizeloss_monai.handlers.overlay_images import OverlayImagesHandler, overlay_row
 from sizeloss_monai.handlers.progress_bar import ProgressBarHandler
 from sizeloss_monai.handlers.proposal_images import ProposalImagesHandler
 
-__all__ = ["LossTermsHandler", "OverlayImagesHandler", "ProgressBarHandler", "ProposalImagesHandler", "overlay_row"]
+__all__ = [
+    "LastCheckpointSaver",
+    "LossTermsHandler",
+    "OverlayImagesHandler",
+    "ProgressBarHandler",
+    "ProposalImagesHandler",
+    "overlay_row",
+]

@@ -66,6 +66,7 @@ def test_resume_goes_on_from_the_last_epoch(trained: Path, resumed: subprocess.C
     succeeded(resumed)
     assert "Epoch[3]" in resumed.stdout + resumed.stderr
     assert "Epoch[1] Metrics" not in resumed.stdout
+    assert {path.name for path in (trained / "checkpoints").iterdir()} == {"model.pt", "checkpoint_epoch=3.pt"}
     last = torch.load(trained / "checkpoints" / "checkpoint_epoch=3.pt", weights_only=True)
     assert {"model", "optimizer", "lr_scheduler", "trainer"} <= set(last)
 
