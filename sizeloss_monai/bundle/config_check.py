@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import difflib
 import inspect
+import traceback
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from monai.bundle import ConfigParser
+from monai.bundle import ConfigParser, run
 from monai.bundle.properties import InferProperties, TrainProperties
 from monai.bundle.reference_resolver import ReferenceResolver
 from monai.bundle.utils import ID_SEP_KEY
@@ -64,22 +65,31 @@ def unused_names(config: dict[str, Any], also_known: Sequence[str] = ()) -> dict
 
 def _running_parser() -> ConfigParser:
     """The parser that is evaluating the caller: MONAI gives an item of a config no other handle on it."""
-    frame = inspect.currentframe()
-    while frame is not None:
+    for frame, _ in traceback.walk_stack(inspect.currentframe()):
         candidate = frame.f_locals.get("self")
         if isinstance(candidate, ConfigParser):
             return candidate
-        frame = frame.f_back
     raise RuntimeError("check_config must be run as an item of a bundle's config, such as one of `initialize`.")
 
 
-def check_config(also_known: Sequence[str] = ()) -> None:
+def _overridden() -> set[str]:
+    """Ids that ``monai.bundle.run`` was given values for, and those above them; a workflow keeps no list of them."""
+    for frame, _ in traceback.walk_stack(inspect.currentframe()):
+        if frame.f_code is run.__code__:
+            parts = [ReferenceResolver.normalize_id(name).split(ID_SEP_KEY) for name in frame.f_locals["override"]]
+            return {ID_SEP_KEY.join(part[:end]) for part in parts for end in range(1, len(part) + 1)}
+    return set()
+
+
+def check_config(also_known: Sequence[str] = (), optional: Sequence[str] = ()) -> None:
     """Raise where the running bundle's configuration has a name nobody uses. For a config's ``initialize``.
 
     MONAI takes ``--epoch 1`` where the config says ``epochs`` without a word, and runs with the old value.
 
     Args:
         also_known: names that are no mistake although nothing refers to them.
+        optional: likewise, but only as long as neither the command line nor a caller of ``monai.bundle.run`` gives them
+            a value, which would have no effect: settings that some overlays use.
 
     Raises:
         ConfigError: names each unused id and the known one most like it, or a switch given as text.
@@ -92,7 +102,11 @@ def check_config(also_known: Sequence[str] = ()) -> None:
             f"found the text {config[texts[0]]!r} for {texts[0]!r}, expected True or False: "
             "write it with a capital, or leave it out."
         )
-    unused = unused_names(config, also_known)
+    unused = unused_names(config, [*also_known, *optional])
+    without_effect = unused_names(config, also_known).keys() & _overridden() - unused.keys()
+    if without_effect:
+        names = ", ".join(map(repr, sorted(without_effect)))
+        raise ConfigError(f"found a value for {names}, which these config files make no use of: leave it out.")
     if unused:
         lines = [
             f"  {name!r}" + (f"; did you mean {' or '.join(map(repr, close))}?" if close else "")

@@ -1,3 +1,4 @@
+import monai.bundle
 import pytest
 import yaml
 from monai.bundle import ConfigWorkflow
@@ -172,6 +173,38 @@ def test_misspelt_override_stops_the_workflow(run, name, suggestion):
 
 def test_also_known_in_a_config(run):
     assert run(("also_known", ["experiment"]), experiment="x")[0] == {"s": [3, 3]}
+
+
+@pytest.fixture
+def run_with_an_option(tmp_path):
+    """A config with the unused optional names `weight` and `scale`, run as the command line does."""
+
+    def call(**overrides):
+        config = make_config(weight=0.1, scale={"_target_": "builtins.dict", "unit": "mm"})
+        check = {"_target_": "sizeloss_monai.bundle.check_config", "optional": ["weight", "scale"]}
+        config["initialize"].append(check)
+        file = tmp_path / "train.yaml"
+        file.write_text(yaml.safe_dump(config))
+        monai.bundle.run(config_file=str(file), **overrides)
+
+    return call
+
+
+def test_an_optional_name_may_be_unused(run_with_an_option):
+    run_with_an_option()
+    run_with_an_option(epochs=2)
+
+
+@pytest.mark.parametrize(("override", "name"), [("weight", "weight"), ("scale", "scale"), ("scale#unit", "scale")])
+def test_an_optional_name_has_no_value_of_the_callers_without_effect(run_with_an_option, override, name):
+    with pytest.raises(RuntimeError) as caught:
+        run_with_an_option(**{override: 2})
+    errors = [str(error) for error in causes(caught.value) if isinstance(error, ConfigError)]
+    assert errors == [f"found a value for {name!r}, which these config files make no use of: leave it out."]
+
+
+def test_an_optional_name_that_is_used_takes_the_callers_value(run_with_an_option):
+    run_with_an_option(weight=2, epochs="$int(@weight)")
 
 
 def test_outside_a_workflow():

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import monai.bundle
 import nibabel as nib
 import numpy as np
 import pytest
@@ -43,7 +44,10 @@ def initialize(tiny: str, folder: Path, output: Path, *overlays: str, **override
     with pytest.raises(Exception) as caught:  # noqa: PT011
         workflow.initialize()
     assert not output.exists(), "something was written before the input was known to be good"
-    error: BaseException = caught.value
+    return root_of(caught.value)
+
+
+def root_of(error: BaseException) -> BaseException:
     while error.__cause__ is not None:
         error = error.__cause__
     return error
@@ -135,6 +139,23 @@ def test_misspelt_override(phantoms: Path, tiny: str, tmp_path: Path, override: 
     error = initialize(tiny, phantoms, tmp_path / "run", **override)
     assert isinstance(error, ConfigError)
     assert f"did you mean '{meant}'" in str(error)
+
+
+@pytest.mark.parametrize("overlay", ["full.yaml", "partial_ce.yaml", "lagrangian.yaml"])
+def test_a_weight_of_what_the_loss_does_not_have(phantoms: Path, tiny: str, tmp_path: Path, overlay: str) -> None:
+    with pytest.raises(RuntimeError) as caught:
+        monai.bundle.run(
+            config_file=[str(ROOT / TRAIN), tiny, str(ROOT / "configs" / overlay)],
+            meta_file=str(ROOT / BUNDLE / "metadata.json"),
+            logging_file=False,
+            dataset_dir=str(phantoms),
+            output_dir=str(tmp_path / "run"),
+            size_weight=0.1,
+        )
+    error = root_of(caught.value)
+    assert isinstance(error, ConfigError)
+    assert "found a value for 'size_weight'" in str(error)
+    assert not (tmp_path / "run").exists()
 
 
 def test_a_switch_given_as_text(phantoms: Path, tiny: str, tmp_path: Path) -> None:

@@ -219,6 +219,17 @@ def test_protocol(phantoms: Path, tmp_path: Path, overlay: str) -> None:
     assert batch["image"].shape == (1, 1, edge, edge)
 
 
+@pytest.mark.parametrize("overlay", ["individual_bounds.yaml", "common_bounds.yaml"])
+def test_the_demo_has_a_weight_of_its_own_and_takes_another(
+    phantoms: Path, tiny: str, tmp_path: Path, overlay: str
+) -> None:
+    for order in (["demo.yaml", overlay], [overlay, "demo.yaml"]):
+        for weight in (None, 0.7):
+            given = {} if weight is None else {"size_weight": weight}
+            made = workflow(phantoms, tmp_path / f"{order[0]}_{weight}", [*order, tiny], **given)
+            assert made.parser.get_parsed_content("loss").weights["size"] == (weight or 0.3)
+
+
 def test_augmented_copies(phantoms: Path, tiny: str, tmp_path: Path) -> None:
     made = workflow(phantoms, tmp_path / "run", [tiny, "augmented_copies.yaml"])
     slices = len(made.parser.get_parsed_content("train#dataset"))
