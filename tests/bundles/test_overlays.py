@@ -176,6 +176,7 @@ def test_volume_bounds_go_with_nothing_else(phantoms: Path, tiny: str, tmp_path:
     while error is not None and not isinstance(error, ConfigError):
         error = error.__cause__
     assert "it goes with no other bounds or loss" in str(error)
+    assert not (tmp_path / "run").exists()
 
 
 def test_hybrid(phantoms: Path, tiny: str, tmp_path: Path) -> None:
