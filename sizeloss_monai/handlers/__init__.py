@@ -2,15 +2,19 @@
 
 from sizeloss_monai.handlers.last_checkpoint import LastCheckpointSaver
 from sizeloss_monai.handlers.loss_terms import LossTermsHandler
+from sizeloss_monai.handlers.masks_saver import MasksSaver
 from sizeloss_monai.handlers.overlay_images import OverlayImagesHandler, overlay_row
 from sizeloss_monai.handlers.progress_bar import ProgressBarHandler
 from sizeloss_monai.handlers.proposal_images import ProposalImagesHandler
+from sizeloss_monai.handlers.sizes_saver import SizesSaver
 
 __all__ = [
     "LastCheckpointSaver",
     "LossTermsHandler",
+    "MasksSaver",
     "OverlayImagesHandler",
     "ProgressBarHandler",
     "ProposalImagesHandler",
+    "SizesSaver",
     "overlay_row",
 ]

@@ -1,0 +1,198 @@
+"""Sizes of every class of every case, with the bounds a data list gives them, as a table."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import nibabel as nib
+import numpy as np
+import torch
+from ignite.engine import Engine, Events
+from monai.data import MetaTensor
+from numpy.typing import NDArray
+from scipy import ndimage
+
+from sizeloss_monai.data.annotations import SizeBounds, case_bounds
+from sizeloss_monai.data.datalists import SECTIONS
+from sizeloss_monai.data.size_table import SizeRow, write_sizes
+
+__all__ = ["SizesSaver", "bounds_in_ml", "class_names", "count_components", "touched_faces", "voxel_volume_ml"]
+
+_OPPOSITE = dict(zip("LRAPIS", "RLPASI", strict=True))
+
+
+def voxel_volume_ml(affine: Any) -> float:
+    """Volume of a voxel: ``|det(affine[:3, :3])|`` mm³, in mL.
+
+    Args:
+        affine: ``[4, 4]``, mm.
+    """
+    return abs(float(np.linalg.det(np.asarray(affine, dtype=np.float64)[:3, :3]))) / 1000
+
+
+def count_components(mask: NDArray[np.bool_]) -> int:
+    """Number of connected components; voxels that share a corner are connected, as for MONAI's
+    ``KeepLargestConnectedComponent``.
+
+    Args:
+        mask: of any shape.
+    """
+    return int(ndimage.label(mask, np.ones((3,) * mask.ndim))[1])
+
+
+def touched_faces(mask: NDArray[np.bool_], affine: Any) -> str:
+    """The faces of a volume that a mask reaches.
+
+    Args:
+        mask: ``[X, Y, Z]``.
+        affine: of the volume, to RAS.
+
+    Returns:
+        The letters of the directions these faces look to, such as ``"IS"`` for the lowest and the highest slice of an
+        axial volume; of an oblique one the nearest.
+    """
+    faces = ""
+    for axis, code in enumerate(nib.orientations.aff2axcodes(np.asarray(affine, dtype=np.float64))):
+        first, last = (bool(np.take(mask, index, axis).any()) for index in (0, -1))
+        faces += _OPPOSITE[code] * first + code * last
+    return faces
+
+
+def bounds_in_ml(bounds: SizeBounds | None, ids: Sequence[int], voxel_ml: float) -> tuple[float, float] | None:
+    """The bounds on the volume of a class.
+
+    Args:
+        bounds: of the case.
+        ids: of the label files, those that make up the class; their bounds add up.
+        voxel_ml: volume of a voxel of the file, mL.
+
+    Returns:
+        Lower and upper bound in mL, or None where nothing bounds the volume: bounds of single slices say nothing of it.
+    """
+    if bounds is None or bounds.per != "volume" or not any(label_id in bounds.bounds for label_id in ids):
+        return None
+    pairs = [bounds.bounds.get(label_id, (0.0, math.inf)) for label_id in ids]
+    factor = voxel_ml if bounds.unit == "voxels" else 1.0
+    return factor * sum(lower for lower, _ in pairs), factor * sum(upper for _, upper in pairs)
+
+
+def class_names(datalist: Mapping[str, Any], label_ids: Sequence[int], target_ids: Sequence[int]) -> dict[int, str]:
+    """What the classes of a network are called.
+
+    Args:
+        datalist: its ``labels`` name the ids of the label files; may have none.
+        label_ids: ids of the label files.
+        target_ids: the class of the network that each of them is.
+
+    Returns:
+        By class but the background, the names of its ids, or ``"class 1"`` where a name is missing.
+    """
+    labels = datalist.get("labels") or {}
+    names = {}
+    for target in sorted(set(target_ids) - {0}):
+        known = [labels.get(str(given)) for given, made in zip(label_ids, target_ids, strict=True) if made == target]
+        names[target] = " + ".join(map(str, known)) if all(known) else f"class {target}"
+    return names
+
+
+class SizesSaver:
+    """Writes ``sizes.csv``: soft, hard and true size of each class of each case in mL, and how they keep the bounds.
+
+    See :py:class:`~sizeloss_monai.data.size_table.SizeRow` for its columns. The bounds are those on volumes that
+    the data list gives the case. Cases without ``label`` have no true size.
+    """
+
+    def __init__(
+        self,
+        save_dir: str,
+        datalist: Mapping[str, Any],
+        label_ids: Sequence[int],
+        target_ids: Sequence[int],
+        probability_key: str = "probability",
+    ) -> None:
+        """
+        Args:
+            save_dir: folder of the table; made if it is not there.
+            datalist: what the cases were taken from, for their bounds and the names of classes.
+            label_ids: ids of the label files, by which the data list gives bounds.
+            target_ids: the class of the network that each of them is.
+            probability_key: the softmax, ``MetaTensor`` of shape ``[C, X, Y, Z]`` on the scan's own grid.
+
+        Raises:
+            DataError: when the data list has bounds of another form.
+        """
+        self.path = Path(save_dir) / "sizes.csv"
+        self.probability_key = probability_key
+        self.bounds = {
+            str(item["case"]): case_bounds(datalist, item) for section in SECTIONS for item in datalist.get(section, [])
+        }
+        self.names = class_names(datalist, label_ids, target_ids)
+        self.ids = {
+            target: [given for given, made in zip(label_ids, target_ids, strict=True) if made == target]
+            for target in self.names
+        }
+        self.rows: list[SizeRow] = []
+
+    def attach(self, engine: Engine) -> None:
+        """
+        Args:
+            engine: a MONAI evaluator of volumes whose postprocessing leaves the probability, and a one-hot ``label``
+                where there is a full annotation. Its batches have ``case``.
+        """
+        engine.add_event_handler(Events.EPOCH_STARTED, self._reset)
+        engine.add_event_handler(Events.ITERATION_COMPLETED, self)
+        engine.add_event_handler(Events.EPOCH_COMPLETED, self._write)
+
+    def _reset(self, engine: Engine) -> None:
+        self.rows = []
+
+    def _write(self, engine: Engine) -> None:
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        write_sizes(self.rows, self.path)
+
+    def __call__(self, engine: Engine) -> None:
+        """
+        Args:
+            engine: the evaluator, after an iteration.
+
+        Raises:
+            TypeError: when the probability has no affine.
+        """
+        batch: Any = engine.state.batch
+        outputs: Any = engine.state.output
+        for item, output in zip(batch, outputs, strict=True):
+            self.rows += self._measure(str(item["case"]), output[self.probability_key], output.get("label"))
+
+    def _measure(self, case: str, probability: Any, label: Any) -> list[SizeRow]:
+        """The rows of a case."""
+        if not isinstance(probability, MetaTensor):
+            raise TypeError(
+                f"{self.probability_key!r} must be a MetaTensor to know its voxels in mm, found "
+                f"{type(probability).__name__}."
+            )
+        affine = probability.affine.cpu().numpy()
+        voxel_ml = voxel_volume_ml(affine)
+        values = probability.as_tensor()
+        classes = values.argmax(dim=0).cpu().numpy()
+        rows = []
+        for class_id, name in self.names.items():
+            mask = classes == class_id
+            lower, upper = bounds_in_ml(self.bounds.get(case), self.ids[class_id], voxel_ml) or (None, None)
+            rows.append(
+                SizeRow(
+                    case=case,
+                    class_id=class_id,
+                    name=name,
+                    soft_ml=voxel_ml * float(values[class_id].sum(dtype=torch.float64)),
+                    hard_ml=voxel_ml * int(mask.sum()),
+                    true_ml=None if label is None else voxel_ml * int((torch.as_tensor(label)[class_id] > 0).sum()),
+                    lower_ml=lower,
+                    upper_ml=upper,
+                    components=count_components(mask),
+                    touches_border=touched_faces(mask, affine),
+                )
+            )
+        return rows
