@@ -11,30 +11,16 @@ from experiments import Run, Setting, Table
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 from result_tables import read_cases, summarise
-from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+from sizeloss_monai.report.curves import read_curves, read_events
 
 PANELS_OF_OVERLAY = ("image", "weak label", "prediction", "truth")  # as the validation of a training logs them
-
-
-def _events(run_dir: Path) -> list[EventAccumulator]:
-    size = {"scalars": 0, "images": 0}
-    return [EventAccumulator(str(file), size_guidance=size).Reload() for file in (run_dir / "tensorboard").iterdir()]
-
-
-def validation_curve(run_dir: Path) -> tuple[list[int], list[float]]:
-    """Epochs and validation DSC of a run."""
-    points: dict[int, float] = {}
-    for events in _events(run_dir):
-        if "val_mean_dice" in events.Tags()["scalars"]:
-            points |= {event.step: event.value for event in events.Scalars("val_mean_dice")}
-    epochs = sorted(points)
-    return epochs, [points[epoch] for epoch in epochs]
 
 
 def example_panels(run_dir: Path) -> dict[str, list[NDArray[np.float32]]]:
     """By case, the panels of the last overlay that validation wrote: image, weak label, prediction, truth."""
     latest: dict[str, tuple[int, bytes]] = {}
-    for events in _events(run_dir):
+    for events in read_events(run_dir):
         for tag in events.Tags()["images"]:
             if tag.startswith("overlay/"):
                 last = events.Images(tag)[-1]
@@ -54,7 +40,8 @@ def draw_curves(table: Table, setting: Setting, seed: int, file: Path) -> None:
     for row in table.rows:
         run = Run(row.run, table.dataset, seed)
         if run.is_evaluated(setting):
-            axes.plot(*validation_curve(run.folder(setting)), label=row.title, linewidth=1.2)
+            epochs, values = read_curves(run.folder(setting)).get("val_mean_dice", ([], []))
+            axes.plot(epochs, values, label=row.title, linewidth=1.2)
     axes.set(xlabel="epoch", ylabel="validation DSC (3D, what the network sees)", ylim=(0, 1), title=table.title)
     axes.grid(alpha=0.3)
     figure.legend(loc="outside lower center", ncols=2, fontsize="x-small")

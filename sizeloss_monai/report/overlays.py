@@ -13,7 +13,7 @@ try:
     from matplotlib.figure import Figure
     from matplotlib.lines import Line2D
 except ImportError as error:
-    raise ImportError("figures need matplotlib: pip install 'sizeloss-monai[report]'") from error
+    raise ImportError("figures need matplotlib: pip install 'sizeloss-monai[report]'", name="matplotlib") from error
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

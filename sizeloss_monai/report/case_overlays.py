@@ -1,0 +1,127 @@
+"""A case's mask over its scan."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import nibabel as nib
+import numpy as np
+import torch
+from matplotlib.figure import Figure
+from monai.data import MetaTensor, NibabelReader
+from monai.transforms import LoadImage, MapLabelValue, Orientation
+from numpy.typing import NDArray
+
+from sizeloss_monai.data.checks import DataError
+from sizeloss_monai.data.sitk_reader import SimpleITKReader
+from sizeloss_monai.report.overlays import Outline, Panel, largest_slice, overlay_figure
+from sizeloss_monai.report.run_files import CaseResult
+from sizeloss_monai.transforms.orientation import ThroughPlaneLast
+from sizeloss_monai.transforms.orientation.array import LABELS
+
+__all__ = ["case_figure", "upright"]
+
+COLORS = ("red", "deepskyblue", "gold", "magenta", "darkorange", "mediumpurple")
+"""Of the classes, from 1 on, again from the first where there are more."""
+TRUTH_COLOR = "lime"
+_MARGIN_MM = 15.0
+_VIEW = {**dict.fromkeys("LR", "L"), **dict.fromkeys("PA", "P"), **dict.fromkeys("IS", "I")}
+
+
+def upright(volume: MetaTensor) -> MetaTensor:
+    """Turn a volume so that its slices are drawn as radiologists look at them, and leave the order of slices alone.
+
+    Args:
+        volume: ``[C, X, Y, Z]``.
+
+    Returns:
+        ``[C, H, W, D]``: the axis with the widest voxels last, in its own direction. With the first axis drawn from
+        left to right and the second from top to bottom, the patient's right is on the left (of sagittal slices,
+        anterior) and anterior at the top (of slices that are not axial, superior).
+    """
+    sliced = ThroughPlaneLast()(volume)
+    codes = nib.orientations.aff2axcodes(sliced.affine.numpy())
+    in_plane = sorted((_VIEW[code] for code in codes[:2]), key="LPI".index)
+    return Orientation(axcodes="".join([*in_plane, codes[2]]), labels=LABELS)(sliced)  # type: ignore[return-value]
+
+
+def case_figure(result: CaseResult, target_ids: Mapping[int, int]) -> Figure:
+    """The scan with mask and truth: the slice with most of both whole, and up to three slices close up.
+
+    Args:
+        result: of the case.
+        target_ids: the class of the network by id of the label files.
+
+    Raises:
+        DataError: when a file is missing or damaged, or mask and scan differ in shape.
+    """
+    image = _load(result, result.image, "image")
+    mask = _load(result, result.mask, "mask")
+    truth = None
+    if result.label is not None:
+        mapped = MapLabelValue(list(target_ids), list(target_ids.values()), dtype=np.uint8)
+        truth = _load(result, result.label, "label")
+        truth = MetaTensor(torch.as_tensor(mapped(truth.numpy())), affine=truth.affine)
+    for key, volume in (("mask", mask), ("label", truth)):
+        if volume is not None and volume.shape[1:] != image.shape[1:]:
+            found, expected = (" x ".join(map(str, array.shape[1:])) for array in (volume, image))
+            raise DataError(f"case '{result.case}', key '{key}': found shape {found}, expected the scan's, {expected}.")
+    view = upright(image)
+    spacing = tuple(float(size) for size in torch.as_tensor(view.pixdim)[:2])
+    grey = view[0].numpy()
+    found = upright(mask)[0].numpy().round().astype(int)
+    wanted = np.zeros_like(found) if truth is None else upright(truth)[0].numpy().round().astype(int)
+    either = (found > 0) | (wanted > 0)
+    names = {row.class_id: row.name for row in result.rows}
+
+    def panel(index: int, window: tuple[slice, slice]) -> Panel:
+        where = (*window, index)
+        outlines = [
+            Outline(found[where] == class_id, COLORS[(class_id - 1) % len(COLORS)], name, 0.2)
+            for class_id, name in names.items()
+        ]
+        if truth is not None:
+            outlines += [Outline(wanted[where] == class_id, TRUTH_COLOR, "truth", style=":") for class_id in names]
+        return Panel(grey[where], outlines, spacing, f"slice {index}")  # type: ignore[arg-type]
+
+    whole = (slice(None), slice(None))
+    panels: list[Panel] = [panel(largest_slice(either), whole)]
+    if either.any():
+        window = _window(either, spacing)
+        panels += [panel(index, window) for index in _spread(np.flatnonzero(either.any(axis=(0, 1))))]
+    return overlay_figure([panels])
+
+
+def _load(result: CaseResult, path: Path, key: str) -> MetaTensor:
+    """The first channel of a volume, ``[1, X, Y, Z]``."""
+    if not path.exists():
+        raise DataError(f"case '{result.case}', key '{key}': found no file '{path}'.")
+    load = LoadImage(reader=[SimpleITKReader(), NibabelReader()], image_only=True, ensure_channel_first=True)
+    try:
+        return load(path)[:1]
+    except (OSError, RuntimeError, ValueError) as err:
+        raise DataError(f"case '{result.case}', key '{key}': cannot read '{path}', is the file damaged?") from err
+
+
+def _spread(indices: NDArray[np.intp]) -> list[int]:
+    """Up to three of the slices: near the first, in the middle, near the last."""
+    return sorted({int(indices[round(share * (len(indices) - 1))]) for share in (0.1, 0.5, 0.9)})
+
+
+def _window(mask: NDArray[np.bool_], spacing: tuple[float, ...]) -> tuple[slice, slice]:
+    """The square in plane that holds a mask, and some of what is around it, cut at the edges of the scan."""
+    centres, halves = [], []
+    for axis in (0, 1):
+        inside = np.flatnonzero(mask.any(axis=(1 - axis, 2)))
+        centres.append((inside[0] + inside[-1] + 1) / 2 * spacing[axis])
+        halves.append((inside[-1] - inside[0] + 1) / 2 * spacing[axis])
+    half = max(halves) + _MARGIN_MM
+    first, second = (
+        slice(
+            max(int((centre - half) / size), 0),
+            min(int(np.ceil((centre + half) / size)), length),
+        )
+        for centre, size, length in zip(centres, spacing, mask.shape[:2], strict=True)
+    )
+    return first, second

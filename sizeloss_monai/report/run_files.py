@@ -1,0 +1,175 @@
+"""What a run and its evaluations left in its folder, read and checked."""
+
+from __future__ import annotations
+
+import csv
+import json
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import fmean
+from typing import Any
+
+from sizeloss_monai.data.checks import DataError, listed
+from sizeloss_monai.data.size_table import SizeRow, read_sizes
+
+__all__ = ["CaseResult", "Evaluation", "read_evaluation", "read_starts"]
+
+
+@dataclass(frozen=True)
+class CaseResult:
+    """What an evaluation found in one case.
+
+    Args:
+        case: its name.
+        rows: sizes, a row a class.
+        dice: by class, where there is a full annotation.
+        image: file of the scan.
+        label: file of the full annotation; None where there is none.
+        mask: file of the mask found, with the network's classes.
+    """
+
+    case: str
+    rows: tuple[SizeRow, ...]
+    dice: Mapping[int, float]
+    image: Path
+    label: Path | None
+    mask: Path
+
+    @property
+    def mean_dice(self) -> float | None:
+        """Mean Dice of the classes, None without a full annotation."""
+        return fmean(self.dice.values()) if self.dice else None
+
+    @property
+    def violated(self) -> list[SizeRow]:
+        """The classes whose mask is out of its bounds."""
+        return [row for row in self.rows if row.violation_ml]
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """What the evaluation of a section of the data list left.
+
+    Args:
+        section: its name.
+        scores: by metric, its mean over the cases.
+        cases: in the order of evaluation.
+        target_ids: the class of the network by id of the label files.
+    """
+
+    section: str
+    scores: Mapping[str, float]
+    cases: tuple[CaseResult, ...]
+    target_ids: Mapping[int, int]
+
+
+def read_starts(run_dir: Path) -> list[dict[str, Any]]:
+    """What ``run.json`` says of each start of a run.
+
+    Args:
+        run_dir: folder of the run.
+
+    Returns:
+        The entries that :py:func:`sizeloss_monai.bundle.record_run` made, oldest first.
+
+    Raises:
+        DataError: when the folder is that of no run, or the file is damaged.
+    """
+    if not run_dir.is_dir():
+        raise DataError(f"'{run_dir}' is not a folder, expected that of a run (its output_dir).")
+    file = run_dir / "run.json"
+    if not file.is_file():
+        raise DataError(f"'{run_dir}' is not the folder of a run: found no run.json in it, which training writes.")
+    starts = _read_json(file)
+    if not isinstance(starts, list) or not starts or not all(isinstance(start, dict) for start in starts):
+        raise DataError(f"'{file}': found no list of objects, expected one for each start of the training.")
+    return starts
+
+
+def read_evaluation(folder: Path) -> Evaluation:
+    """The results of an evaluation.
+
+    Args:
+        folder: ``<run>/evaluation/<section>``.
+
+    Returns:
+        Its cases and scores. Dice come from ``val_mean_dice_raw.csv``; without that file there is none.
+
+    Raises:
+        DataError: when a file is missing, was cut off, or does not fit the others.
+    """
+    missing = [name for name in ("sizes.csv", "cases.json") if not (folder / name).is_file()]
+    if missing:
+        raise DataError(f"'{folder}': found no {listed(missing)}, which evaluate.yaml writes. Evaluate the run again.")
+    rows = read_sizes(folder / "sizes.csv")
+    dice = _read_dice(folder / "val_mean_dice_raw.csv")
+    index = _read_json(folder / "cases.json")
+    try:
+        files = {str(entry["case"]): entry for entry in index["cases"]}
+        target_ids = {int(given): int(made) for given, made in index["target_ids"].items()}
+        paths = {
+            case: (Path(entry["image"]), Path(entry["label"]) if entry["label"] else None, folder / entry["mask"])
+            for case, entry in files.items()
+        }
+    except (AttributeError, KeyError, TypeError, ValueError) as err:
+        raise DataError(f"'{folder / 'cases.json'}': found no index of cases. Evaluate the run again.") from err
+    measured = dict.fromkeys(row.case for row in rows)
+    if measured.keys() != files.keys():
+        differing = sorted(measured.keys() ^ files.keys())
+        raise DataError(
+            f"'{folder}': found case {listed(differing)} in only one of sizes.csv and cases.json. "
+            "Was a file cut off? Evaluate the run again."
+        )
+    cases = tuple(
+        CaseResult(case, tuple(row for row in rows if row.case == case), dice.get(case, {}), *paths[case])
+        for case in measured
+    )
+    return Evaluation(folder.name, _read_scores(folder / "metrics.csv"), cases, target_ids)
+
+
+def _read_json(file: Path) -> Any:
+    try:
+        return json.loads(file.read_text(encoding="utf-8"))
+    except ValueError as err:
+        raise DataError(f"'{file}' is not valid JSON, was it cut off? {err}.") from err
+
+
+def _read_dice(file: Path) -> dict[str, dict[int, float]]:
+    """By case and class, the Dice that is defined, from a table of MONAI's ``MetricsSaver`` without background."""
+    if not file.is_file():
+        return {}
+    with file.open(encoding="utf-8", newline="") as handle:
+        heading, *lines = list(csv.reader(handle)) or [[]]
+    dice: dict[str, dict[int, float]] = {}
+    for number, cells in enumerate(lines, start=2):
+        if len(cells) != len(heading):
+            raise DataError(
+                f"'{file}', line {number}: found {len(cells)} cells, expected {len(heading)}. "
+                "Was the file cut off? Evaluate the run again."
+            )
+        values = {class_id: _number(cell, file, number) for class_id, cell in enumerate(cells[1:-1], start=1)}
+        dice[cells[0]] = {class_id: value for class_id, value in values.items() if not math.isnan(value)}
+    return dice
+
+
+def _read_scores(file: Path) -> dict[str, float]:
+    """The means of ``metrics.csv``, none where there is no such file."""
+    if not file.is_file():
+        return {}
+    with file.open(encoding="utf-8", newline="") as handle:
+        lines = list(csv.reader(handle))
+    scores = {}
+    for number, cells in enumerate(lines, start=1):
+        if len(cells) != 2:
+            raise DataError(f"'{file}', line {number}: found {len(cells)} cells, expected a metric and its mean.")
+        scores[cells[0]] = _number(cells[1], file, number)
+    return scores
+
+
+def _number(cell: str, file: Path, line: int) -> float:
+    try:
+        return float(cell)
+    except ValueError:
+        raise DataError(f"'{file}', line {line}: found {cell!r}, expected a number. Evaluate the run again.") from None
