@@ -7,11 +7,11 @@ import sys
 from collections.abc import Sequence
 
 from sizeloss_monai import __version__
-from sizeloss_monai.commands import datalist, report
+from sizeloss_monai.commands import check, datalist, report
 
 __all__ = ["main"]
 
-_COMMANDS = (datalist, report)
+_COMMANDS = (datalist, check, report)
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -8,7 +8,7 @@ from types import TracebackType
 
 from sizeloss_monai.bundle.config_check import ConfigError
 from sizeloss_monai.bundle.output_dir import OutputDirError
-from sizeloss_monai.data.checks import DataError
+from sizeloss_monai.data.findings import DataError
 
 __all__ = ["install_clear_errors"]
 

@@ -2,9 +2,10 @@
 
 from sizeloss_monai.data.annotated_items import Annotation, annotated_items
 from sizeloss_monai.data.annotations import SizeBounds, case_bounds, case_tags
-from sizeloss_monai.data.checks import DataError, check_bounds, check_cases
+from sizeloss_monai.data.checks import CheckReport, check_bounds, check_cases, check_datalist, check_datalist_bounds
 from sizeloss_monai.data.common_bounds import measure_common_bounds
 from sizeloss_monai.data.datalists import load_datalist, make_datalist, open_datalist, save_datalist
+from sizeloss_monai.data.findings import DataError, Finding
 from sizeloss_monai.data.integrity import verify_file
 from sizeloss_monai.data.phantoms import make_affine, make_cine_phantom, write_cine_phantoms
 from sizeloss_monai.data.scans import find_scans
@@ -14,7 +15,9 @@ from sizeloss_monai.data.supervision import mark_supervision
 
 __all__ = [
     "Annotation",
+    "CheckReport",
     "DataError",
+    "Finding",
     "SimpleITKReader",
     "SizeBounds",
     "SliceDataset",
@@ -23,6 +26,8 @@ __all__ = [
     "case_tags",
     "check_bounds",
     "check_cases",
+    "check_datalist",
+    "check_datalist_bounds",
     "find_scans",
     "load_datalist",
     "make_affine",

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from sizeloss_monai.data.annotations import SizeBounds, case_bounds, case_tags
-from sizeloss_monai.data.checks import DataError
+from sizeloss_monai.data.findings import DataError
 
 __all__ = ["Annotation", "annotated_items"]
 

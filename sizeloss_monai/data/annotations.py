@@ -18,13 +18,13 @@ along the axis of widest spacing; it is then in no other.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from sizeloss_monai.data.checks import DataError
+from sizeloss_monai.data.findings import DataError, Finding, Place
 
-__all__ = ["SizeBounds", "case_bounds", "case_tags"]
+__all__ = ["SizeBounds", "case_bounds", "case_tags", "read_common_bounds", "read_own_bounds", "read_tags"]
 
 UNITS = {"slice": ("mm2", "voxels"), "volume": ("mL", "voxels")}
 """The units that bounds per slice and per volume may have."""
@@ -60,17 +60,14 @@ def case_bounds(datalist: Mapping[str, Any], item: Mapping[str, Any]) -> SizeBou
     Raises:
         DataError: when they are not of the form above, or a bound is negative, NaN, or above its upper one.
     """
-    common, own = datalist.get("size_bounds"), item.get("size_bounds")
-    if common is None and own is None:
+    where = Place(item["case"], "size_bounds")
+    if datalist.get("size_bounds") is None and item.get("size_bounds") is None:
         return None
-    where = f"case '{item['case']}', key 'size_bounds'"
-    if not isinstance(common, Mapping) or common.get("unit") not in UNITS.get(str(common.get("per")), ()):
-        raise DataError(
-            f"{where}: found {common!r} for the data list, expected an object whose 'per' and 'unit' are "
-            "slice and mm2, volume and mL, or either and voxels."
-        )
-    bounds = {**_read_bounds(common.get("bounds", {}), where), **_read_bounds(own or {}, where)}
-    return SizeBounds(common["per"], common["unit"], bounds, str(common.get("source", "")))
+    common, findings = read_common_bounds(datalist, where)
+    own, own_findings = read_own_bounds(item, where)
+    if common is None or findings or own_findings:
+        raise _error(findings + own_findings)
+    return SizeBounds(common.per, common.unit, {**common.bounds, **own}, common.source)
 
 
 def case_tags(item: Mapping[str, Any]) -> dict[int, bool | tuple[int, ...]]:
@@ -85,39 +82,99 @@ def case_tags(item: Mapping[str, Any]) -> dict[int, bool | tuple[int, ...]]:
     Raises:
         DataError: when they are of another form.
     """
-    tags: dict[int, bool | tuple[int, ...]] = {}
-    given = item.get("tags", {})
-    where = f"case '{item['case']}', key 'tags'"
-    if not isinstance(given, Mapping):
-        raise DataError(f"{where}: found {given!r}, expected an object with a class id for each tag.")
-    for name, tag in given.items():
-        if isinstance(tag, bool):
-            tags[_class_id(name, where)] = tag
-        elif isinstance(tag, list) and all(type(index) is int and index >= 0 for index in tag):
-            tags[_class_id(name, where)] = tuple(tag)
-        else:
-            raise DataError(f"{where}: found {tag!r} for class {name}, expected true, false, or a list of slices.")
+    tags, findings = read_tags(item, Place(item["case"], "tags"))
+    if findings:
+        raise _error(findings)
     return tags
 
 
-def _read_bounds(given: Any, where: str) -> dict[int, tuple[float, float]]:
-    """Bounds by class id; ``null`` is an upper bound of infinity."""
+def read_common_bounds(datalist: Mapping[str, Any], where: Place) -> tuple[SizeBounds | None, list[Finding]]:
+    """The bounds of the data list, and what is wrong with them.
+
+    Args:
+        datalist: the data list.
+        where: what to call the place of the findings.
+
+    Returns:
+        The bounds that can be used, None where the unit is not known; and the findings.
+    """
+    common = datalist.get("size_bounds")
+    if not isinstance(common, Mapping) or common.get("unit") not in UNITS.get(str(common.get("per")), ()):
+        expected = "an object whose 'per' and 'unit' are slice and mm2, volume and mL, or either and voxels"
+        return None, [where.error("bounds-form", f"{common!r} for the data list", expected)]
+    bounds, findings = _read_bounds(common.get("bounds", {}), where)
+    return SizeBounds(common["per"], common["unit"], bounds, str(common.get("source", ""))), findings
+
+
+def read_own_bounds(item: Mapping[str, Any], where: Place) -> tuple[dict[int, tuple[float, float]], list[Finding]]:
+    """The bounds of a case alone, and what is wrong with them.
+
+    Args:
+        item: a case of a data list.
+        where: what to call the place of the findings.
+
+    Returns:
+        Lower and upper bound by id of the label files, as far as they can be used; and the findings.
+    """
+    return _read_bounds(item.get("size_bounds") or {}, where)
+
+
+def read_tags(item: Mapping[str, Any], where: Place) -> tuple[dict[int, bool | tuple[int, ...]], list[Finding]]:
+    """The tags of a case, and what is wrong with them.
+
+    Args:
+        item: a case of a data list.
+        where: what to call the place of the findings.
+
+    Returns:
+        The tags of :py:func:`case_tags`, as far as they can be used; and the findings.
+    """
+    given = item.get("tags", {})
     if not isinstance(given, Mapping):
-        raise DataError(f"{where}: found {given!r}, expected an object such as {{'1': [60, 2000]}}.")
-    bounds = {}
+        return {}, [where.error("tags-form", f"{given!r}", "an object with a class id for each tag")]
+    tags: dict[int, bool | tuple[int, ...]] = {}
+    findings = []
+    for name, tag in given.items():
+        if not str(name).isdecimal():
+            findings.append(_no_class(name, where))
+        elif isinstance(tag, bool):
+            tags[int(name)] = tag
+        elif isinstance(tag, list) and all(type(index) is int and index >= 0 for index in tag):
+            tags[int(name)] = tuple(tag)
+        else:
+            findings.append(
+                where.error("tags-form", f"{tag!r} for class {name}", "true, false, or a list of slices from 0")
+            )
+    return tags, findings
+
+
+def _read_bounds(given: Any, where: Place) -> tuple[dict[int, tuple[float, float]], list[Finding]]:
+    """Bounds by class id, ``null`` being an upper bound of infinity; and what is wrong with others."""
+    if not isinstance(given, Mapping):
+        return {}, [where.error("bounds-form", f"{given!r}", "an object such as {'1': [60, 2000]}")]
+    bounds, findings = {}, []
     for name, pair in given.items():
+        if not str(name).isdecimal():
+            findings.append(_no_class(name, where))
+            continue
         try:
             lower, upper = (float("inf") if bound is None else float(bound) for bound in pair)
         except (TypeError, ValueError):
-            raise DataError(f"{where}: found {pair!r} for class {name}, expected [lower, upper].") from None
+            findings.append(where.error("bounds-form", f"{pair!r} for class {name}", "[lower, upper]"))
+            continue
         if not 0 <= lower <= upper or math.isinf(lower):
-            raise DataError(f"{where}: found [{lower:g}, {upper:g}] for class {name}, expected 0 <= lower <= upper.")
-        bounds[_class_id(name, where)] = (lower, upper)
-    return bounds
+            found = f"[{lower:g}, {upper:g}] for class {name}"
+            findings.append(where.error("bounds-order", found, "0 <= lower <= upper"))
+            continue
+        bounds[int(name)] = (lower, upper)
+    return bounds, findings
 
 
-def _class_id(name: Any, where: str) -> int:
-    """The id of a class that is a key of a JSON object."""
-    if not str(name).isdecimal():
-        raise DataError(f"{where}: found the class {name!r}, expected an id of the label files.")
-    return int(name)
+def _no_class(name: Any, where: Place) -> Finding:
+    """The finding that a key of a JSON object is no id."""
+    return where.error("class-id", f"the class {name!r}", "an id of the label files")
+
+
+def _error(findings: Sequence[Finding]) -> DataError:
+    """An error that holds the findings, a line each."""
+    return DataError("\n".join(map(str, findings)))

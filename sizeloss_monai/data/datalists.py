@@ -12,12 +12,20 @@ from typing import Any
 from monai.config import PathLike
 from monai.utils import ensure_tuple
 
-from sizeloss_monai.data.checks import DataError, listed
 from sizeloss_monai.data.draws import random_key
+from sizeloss_monai.data.findings import DataError, Finding, Place, listed
 from sizeloss_monai.data.layouts import LAYOUTS, Item, detect_layout, layout_info, set_patients
 from sizeloss_monai.data.names import image_stem
 
-__all__ = ["SECTIONS", "load_datalist", "make_datalist", "open_datalist", "save_datalist", "split_patients"]
+__all__ = [
+    "SECTIONS",
+    "load_datalist",
+    "make_datalist",
+    "open_datalist",
+    "parse_datalist",
+    "save_datalist",
+    "split_patients",
+]
 
 SECTIONS = ("training", "validation", "test")
 """The sections of a data list."""
@@ -143,6 +151,27 @@ def load_datalist(path: PathLike, base_dir: PathLike | None = None) -> dict[str,
         The data list, with all sections, absent ones empty.
 
     Raises:
+        DataError: if the file does not exist or is no data list; all entries that cannot be used are named.
+    """
+    datalist, findings = parse_datalist(path, base_dir)
+    if findings:
+        lines = [f"{len(findings)} problems in the data list '{path}':", *map(str, findings)]
+        raise DataError("\n".join(lines))
+    return datalist
+
+
+def parse_datalist(path: PathLike, base_dir: PathLike | None = None) -> tuple[dict[str, Any], list[Finding]]:
+    """Read a data list as far as it can be used, and say what is wrong with the rest.
+
+    Args:
+        path: the JSON file.
+        base_dir: the folder that the paths are relative to. Defaults to the folder of the file.
+
+    Returns:
+        The data list of :py:func:`load_datalist` without the entries that cannot be used; and a finding for each of
+        those, whose case is named by its place, such as ``training[0]``.
+
+    Raises:
         DataError: if the file does not exist or is no data list.
     """
     path = Path(path).expanduser()
@@ -154,12 +183,16 @@ def load_datalist(path: PathLike, base_dir: PathLike | None = None) -> dict[str,
         raise DataError(f"the data list '{path}' is not valid JSON: {err}.") from err
     if not isinstance(datalist, dict) or not set(SECTIONS) & datalist.keys():
         raise DataError(f"'{path}' is no data list: expected an object with the lists {', '.join(SECTIONS)}.")
+    findings: list[Finding] = []
     for section in SECTIONS:
         entries = datalist.get(section, [])
         if not isinstance(entries, list):
-            raise DataError(f"'{section}' of the data list '{path}' is not a list.")
-        datalist[section] = [_normalised(entry, f"{section}[{i}] of '{path}'") for i, entry in enumerate(entries)]
-    return _absolute(datalist, path.parent if base_dir is None else base_dir)
+            findings.append(Place(None, section).error("list-form", _shown(entries), "a list of cases"))
+            entries = []
+        wrong = [_entry_findings(entry, f"{section}[{i}]") for i, entry in enumerate(entries)]
+        findings += [finding for of_entry in wrong for finding in of_entry]
+        datalist[section] = [_normalised(entry) for entry, bad in zip(entries, wrong, strict=True) if not bad]
+    return _absolute(datalist, path.parent if base_dir is None else base_dir), findings
 
 
 def open_datalist(
@@ -243,11 +276,35 @@ def _draw(groups: Mapping[str, str | None], size: int, seed: int) -> list[str]:
     return [patient for group, names in members.items() for patient in names[: counts[group]]]
 
 
-def _normalised(entry: Any, where: str) -> Item:
-    """An entry of a data list as an item with `case` and `patient`."""
+def _entry_findings(entry: Any, name: str) -> list[Finding]:
+    """Why an entry of a data list cannot be used."""
     item = {"image": entry} if isinstance(entry, str) else entry
     if not isinstance(item, dict) or not item.get("image"):
-        raise DataError(f"{where} has no 'image'.")
+        found = f"no 'image' in {_shown(entry)}"
+        return [Place(name, "image").error("missing-key", found, "a file")]
+    return [
+        Place(name, key).error("list-form", _shown(item[key]), "a file, or a list of files")
+        for key in _PATH_KEYS
+        if item.get(key) is not None and not _is_path(item[key])
+    ]
+
+
+def _is_path(value: Any) -> bool:
+    """Whether a value of JSON is a path or a list of paths, one a channel."""
+    paths = value if isinstance(value, list) else [value]
+    return bool(paths) and all(isinstance(path, str) and path for path in paths)
+
+
+def _shown(value: Any) -> str:
+    """A value of JSON for a message, cut short if it is long."""
+    text = json.dumps(value, ensure_ascii=False)
+    return text if len(text) <= 80 else f"{text[:77]}..."
+
+
+def _normalised(entry: Any) -> Item:
+    """An entry of a data list as an item with `case` and `patient`; a file that is ``null`` is none."""
+    item = {"image": entry} if isinstance(entry, str) else entry
+    item = {key: value for key, value in item.items() if value is not None or key not in _PATH_KEYS}
     name = Path(ensure_tuple(item["image"])[0]).name
     case = str(item.get("case", image_stem(name) or Path(name).stem))
     return {**item, "case": case, "patient": str(item.get("patient", case))}

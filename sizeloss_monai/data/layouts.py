@@ -17,7 +17,7 @@ from typing import Any
 
 from monai.config import PathLike
 
-from sizeloss_monai.data.checks import DataError, listed
+from sizeloss_monai.data.findings import DataError, listed
 from sizeloss_monai.data.names import LABEL_SUFFIX, WEAK_LABEL_SUFFIX, image_stem
 
 __all__ = [

@@ -6,7 +6,7 @@ import logging
 from collections import Counter
 from pathlib import Path
 
-from sizeloss_monai.data.checks import DataError, listed
+from sizeloss_monai.data.findings import DataError, listed
 from sizeloss_monai.data.names import IMAGE_SUFFIXES, LABEL_SUFFIX, WEAK_LABEL_SUFFIX, image_stem
 
 __all__ = ["find_scans"]

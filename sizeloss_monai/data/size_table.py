@@ -10,7 +10,7 @@ from typing import Any
 
 from monai.config import PathLike
 
-from sizeloss_monai.data.checks import DataError
+from sizeloss_monai.data.findings import DataError
 
 __all__ = ["SIZE_COLUMNS", "SizeRow", "read_sizes", "write_sizes"]
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from sizeloss_monai.data.checks import DataError, listed
 from sizeloss_monai.data.draws import random_key
+from sizeloss_monai.data.findings import DataError, listed
 
 __all__ = ["SUPERVISION", "mark_supervision"]
 

@@ -12,8 +12,8 @@ from ignite.engine import Engine, Events
 from monai.transforms import SaveImage
 from monai.utils import ensure_tuple
 
-from sizeloss_monai.data.checks import DataError
 from sizeloss_monai.data.datalists import SECTIONS
+from sizeloss_monai.data.findings import DataError
 
 __all__ = ["MasksSaver"]
 

@@ -13,7 +13,7 @@ from monai.data import MetaTensor, NibabelReader
 from monai.transforms import LoadImage, MapLabelValue, Orientation
 from numpy.typing import NDArray
 
-from sizeloss_monai.data.checks import DataError
+from sizeloss_monai.data.findings import DataError
 from sizeloss_monai.data.sitk_reader import SimpleITKReader
 from sizeloss_monai.report.overlays import Outline, Panel, largest_slice, overlay_figure
 from sizeloss_monai.report.run_files import CaseResult

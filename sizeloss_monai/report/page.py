@@ -8,7 +8,7 @@ from string import Template
 
 from monai.config import PathLike
 
-from sizeloss_monai.data.checks import DataError
+from sizeloss_monai.data.findings import DataError
 from sizeloss_monai.report.case_overlays import case_figure
 from sizeloss_monai.report.curves import curves_figure, read_curves
 from sizeloss_monai.report.markup import figure_image

@@ -11,7 +11,7 @@ from pathlib import Path
 from statistics import fmean
 from typing import Any
 
-from sizeloss_monai.data.checks import DataError, listed
+from sizeloss_monai.data.findings import DataError, listed
 from sizeloss_monai.data.size_table import SizeRow, read_sizes
 
 __all__ = ["CaseResult", "Evaluation", "read_evaluation", "read_starts"]

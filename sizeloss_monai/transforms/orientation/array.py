@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import nibabel as nib
@@ -10,10 +11,23 @@ from monai.data import MetaTensor
 from monai.transforms import InvertibleTransform, Orientation
 from monai.utils import TraceKeys, TransformBackends
 
-__all__ = ["ThroughPlaneLast"]
+__all__ = ["ThroughPlaneLast", "through_plane_axis"]
 
 # of an affine to RAS, nibabel's and here Orientation's: left to itself the latter goes by the volume's `space`
 LABELS = (("L", "R"), ("P", "A"), ("I", "S"))
+
+
+def through_plane_axis(spacing: Sequence[float]) -> int:
+    """The axis that slices are stacked along: that of the widest spacing.
+
+    Args:
+        spacing: of the voxels along each axis, mm.
+
+    Returns:
+        Index of the axis; the last one where no axis is wider than that by more than 1 %, which may be rounding.
+    """
+    widest = max(spacing)
+    return list(spacing).index(widest) if widest > 1.01 * spacing[-1] else len(spacing) - 1
 
 
 class ThroughPlaneLast(InvertibleTransform):
@@ -60,8 +74,6 @@ class ThroughPlaneLast(InvertibleTransform):
         """The volume's own axis codes, the widest axis moved to the end."""
         spacing = torch.as_tensor(img.pixdim).tolist()
         order = list(range(len(spacing)))
-        # 1 %: spacings that differ by rounding only are the same
-        if max(spacing) > 1.01 * spacing[-1]:
-            order.append(order.pop(spacing.index(max(spacing))))
+        order.append(order.pop(through_plane_axis(spacing)))
         codes = nib.orientations.aff2axcodes(img.affine.numpy())
         return "".join(codes[axis] for axis in order)

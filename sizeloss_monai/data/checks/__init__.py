@@ -1,0 +1,17 @@
+"""Checks of data that name every problem of every case at once, before any training starts."""
+
+from sizeloss_monai.data.checks.bounds_array import check_bounds
+from sizeloss_monai.data.checks.cases import check_cases
+from sizeloss_monai.data.checks.datalist import CheckReport, check_datalist
+from sizeloss_monai.data.checks.size_bounds import check_datalist_bounds
+from sizeloss_monai.data.findings import DataError, listed
+
+__all__ = [
+    "CheckReport",
+    "DataError",
+    "check_bounds",
+    "check_cases",
+    "check_datalist",
+    "check_datalist_bounds",
+    "listed",
+]

@@ -1,0 +1,165 @@
+"""Reading every case once and telling the problems of all of them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from typing import Any, TypeVar
+
+from monai.data import ImageReader, MetaTensor
+from monai.transforms import LoadImage
+from tqdm import tqdm
+
+from sizeloss_monai.data.checks.reading import read_volume
+from sizeloss_monai.data.checks.volumes import grid_findings, image_findings, label_findings
+from sizeloss_monai.data.findings import DataError, Finding, Place
+
+__all__ = ["check_cases", "for_every_case", "raise_if_any", "read_case"]
+
+T = TypeVar("T")
+U = TypeVar("U")
+
+
+def check_cases(
+    items: Sequence[Mapping[str, Any]],
+    keys: Sequence[str] = ("image", "label"),
+    num_classes: int | None = None,
+    label_ids: Mapping[str, Collection[int]] | None = None,
+    ignore_index: int | None = 255,
+    reader: ImageReader | type[ImageReader] | str | None = None,
+    require_label: bool = True,
+    image_key: str = "image",
+    num_channels: int = 1,
+    affine_tolerance: float = 1e-3,
+    num_workers: int = 0,
+    progress: bool = False,
+) -> None:
+    """Read every case once and report all problems of all cases in one error.
+
+    A problem is a file that is missing, unreadable, truncated or damaged; an image that is not 3D, or has NaN or
+    infinite voxels; and a label whose shape or affine is not that of its image, whose values are no integers or no
+    known ids. A label without any object is none. Bounds have a check of their own,
+    :py:func:`check_datalist_bounds`.
+
+    Example::
+
+        datalist = open_datalist(dataset_dir)
+        check_cases(datalist["training"] + datalist["validation"], num_classes=4)
+
+    Args:
+        items: the items of a data list with absolute paths.
+        keys: the keys to read. All but `image_key` are labels.
+        num_classes: the ids ``0 .. num_classes - 1`` are allowed. ``None`` allows any ids from 0.
+        label_ids: the ids allowed for a key, instead of those of `num_classes`: ``{"weak_label": range(5)}``.
+        ignore_index: an id that is always allowed, or ``None``.
+        reader: a MONAI reader for all files, as for :py:class:`monai.transforms.LoadImage`. By default
+            NibabelReader for NIfTI and SimpleITKReader for the others, after a check that the file is whole.
+        require_label: whether an item must have all `keys`; otherwise the image only.
+        image_key: the key of the image.
+        num_channels: the number of channels of the image.
+        affine_tolerance: the greatest difference of an entry of the affine, relative to the smallest voxel spacing.
+        num_workers: number of threads; 0 reads in the calling one.
+        progress: whether to show a progress bar.
+
+    Raises:
+        DataError: with one line per problem: ``case 'a', key 'label': found ..., expected ...``.
+    """
+    allowed = {key: None if num_classes is None else range(num_classes) for key in keys} | dict(label_ids or {})
+    read = partial(
+        read_case,
+        keys=keys,
+        label_ids=allowed,
+        ignore_index=ignore_index,
+        reader=None if reader is None else LoadImage(reader=reader).readers[-1],
+        require_label=require_label,
+        image_key=image_key,
+        num_channels=num_channels,
+        affine_tolerance=affine_tolerance,
+    )
+    named = [{**item, "case": str(item.get("case", f"#{i}"))} for i, item in enumerate(items)]
+    found = for_every_case(lambda item: read(item)[1], named, num_workers, progress)
+    raise_if_any(found)
+
+
+def read_case(
+    item: Mapping[str, Any],
+    keys: Sequence[str],
+    label_ids: Mapping[str, Collection[int] | None],
+    ignore_index: int | None = None,
+    reader: ImageReader | None = None,
+    require_label: bool = False,
+    image_key: str = "image",
+    num_channels: int = 1,
+    affine_tolerance: float = 1e-3,
+) -> tuple[dict[str, MetaTensor], list[Finding]]:
+    """Read the files of one case and check each of them, and labels against the image.
+
+    Args:
+        item: the case, with its name under ``case``.
+        keys: see :py:func:`check_cases`, as for the other arguments.
+        label_ids: the ids allowed for every key of a label; None allows any from 0.
+        ignore_index: an id that is allowed besides, or None.
+        reader: for all files; None is the default of :py:func:`~sizeloss_monai.data.checks.reading.read_volume`.
+        require_label: whether the item must have all `keys`.
+        image_key: the key of the image.
+        num_channels: of the image.
+        affine_tolerance: relative to the smallest voxel spacing.
+
+    Returns:
+        The volumes that could be read, ``[C, *spatial]``, and the findings.
+    """
+    volumes: dict[str, MetaTensor] = {}
+    findings: list[Finding] = []
+    for key in sorted(keys, key=lambda name: name != image_key):
+        where = Place(item["case"], key)
+        if item.get(key) is None:
+            if require_label or key == image_key:
+                findings.append(where.error("missing-key", "no such key", "a file"))
+            continue
+        volume = read_volume(item[key], where, reader)
+        if isinstance(volume, Finding):
+            findings.append(volume)
+            continue
+        volumes[key] = volume
+        if key == image_key:
+            findings += image_findings(volume, where, num_channels)
+        else:
+            findings += label_findings(volume, where, label_ids.get(key), ignore_index)
+            if image_key in volumes:
+                findings += grid_findings(volume, volumes[image_key], where, image_key, affine_tolerance)
+    return volumes, findings
+
+
+def for_every_case(function: Callable[[T], U], items: Sequence[T], num_workers: int, progress: bool) -> list[U]:
+    """Apply a function to every case.
+
+    Args:
+        function: of one case.
+        items: the cases.
+        num_workers: number of threads; 0 works in the calling one.
+        progress: whether to show a progress bar, on stderr.
+
+    Returns:
+        The results, in the order of the cases.
+    """
+    if num_workers > 0:
+        with ThreadPoolExecutor(num_workers) as pool:
+            return list(tqdm(pool.map(function, items), total=len(items), disable=not progress))
+    return [function(item) for item in tqdm(items, disable=not progress)]
+
+
+def raise_if_any(found: Iterable[Sequence[Finding]]) -> None:
+    """Raise one error that holds the findings of all cases.
+
+    Args:
+        found: the findings of every case.
+
+    Raises:
+        DataError: if there are any; a line each, after one that counts them.
+    """
+    cases = list(found)
+    lines = [str(finding) for findings in cases for finding in findings]
+    if lines:
+        bad = sum(bool(findings) for findings in cases)
+        raise DataError("\n".join([f"{len(lines)} problems in {bad} of {len(cases)} cases:", *lines]))

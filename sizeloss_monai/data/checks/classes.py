@@ -1,0 +1,90 @@
+"""The classes of a data list, and the id that stands for "not annotated"."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from sizeloss_monai.data.findings import Finding, Place, listed
+
+__all__ = ["Classes", "read_classes"]
+
+_DEFAULT_UNANNOTATED = 255
+
+
+@dataclass(frozen=True)
+class Classes:
+    """The ids of a data list.
+
+    Args:
+        names: by id of the label files; empty where the list has none.
+        unannotated: the id of voxels in ``weak_label`` files that nobody annotated.
+        background: the id of the background, None where no class is named so.
+    """
+
+    names: Mapping[int, str]
+    unannotated: int = _DEFAULT_UNANNOTATED
+    background: int | None = 0
+
+    def allowed_ids(self, key: str) -> list[int] | None:
+        """The ids that the files under a key may have, sorted; None for any from 0."""
+        if not self.names:
+            return None
+        return sorted({*self.names, *([self.unannotated] if key == "weak_label" else [])})
+
+    def shown(self, class_id: int) -> str:
+        """A class as messages call it: ``class 3 (left ventricle)``."""
+        name = self.names.get(class_id)
+        return f"class {class_id}" + (f" ({name})" if name else "")
+
+    def unknown(self, class_id: int, where: Place) -> list[Finding]:
+        """The finding that something is said of a class that the list does not have, or none."""
+        if not self.names or class_id in self.names:
+            return []
+        return [where.error("class-id", f"class {class_id}", f"one of {_ids(self.names)}")]
+
+
+def read_classes(datalist: Mapping[str, Any]) -> tuple[Classes, list[Finding]]:
+    """The classes of a data list, and what is wrong with them.
+
+    Args:
+        datalist: the data list.
+
+    Returns:
+        The classes, as far as they can be used; and findings on ``labels`` and ``unannotated``.
+    """
+    where = Place(None, "labels")
+    expected = "an object such as {'0': 'background', '1': 'left ventricle'}"
+    given = datalist.get("labels")
+    findings = []
+    names: dict[int, str] = {}
+    if not given:
+        findings.append(where.warning("no-labels", "no classes, so that ids are not checked", expected))
+    elif not isinstance(given, Mapping) or not all(str(name).isdecimal() for name in given):
+        findings.append(where.error("labels-form", f"{given!r}", expected))
+    else:
+        names = {int(name): str(text) for name, text in given.items()}
+
+    unannotated = datalist.get("unannotated", _DEFAULT_UNANNOTATED)
+    if type(unannotated) is not int:
+        expected = f"an integer, or none for {_DEFAULT_UNANNOTATED}"
+        findings.append(Place(None, "unannotated").error("unannotated-form", f"{unannotated!r}", expected))
+        unannotated = _DEFAULT_UNANNOTATED
+    if unannotated in names:
+        found = f"{unannotated}, which 'labels' say is {names[unannotated]!r}"
+        findings.append(Place(None, "unannotated").error("unannotated-is-class", found, "an id that is no class"))
+
+    background = next((id_ for id_, name in names.items() if name.casefold() == "background"), None)
+    if background is None and unannotated != 0:
+        background = 0
+    if names and (background is None or background not in names):
+        found = f"no class named background among {_ids(names)}"
+        findings.append(where.warning("no-background-class", found, "one, with the id that files have for it"))
+        names |= {} if background is None else {background: "background"}
+    return Classes(names, unannotated, background), findings
+
+
+def _ids(names: Mapping[int, str]) -> str:
+    """The ids and names for a message."""
+    return listed([f"{id_} ({name})" for id_, name in sorted(names.items())])

@@ -1,0 +1,127 @@
+"""What a check keeps of a case: little enough to hold all of them at once."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from monai.data import MetaTensor
+from numpy.typing import NDArray
+
+from sizeloss_monai.data.checks.cases import read_case
+from sizeloss_monai.data.checks.classes import Classes
+from sizeloss_monai.data.checks.grid import Grid
+from sizeloss_monai.data.findings import Finding, Place
+
+__all__ = ["ANNOTATIONS", "CaseFacts", "gather_facts"]
+
+ANNOTATIONS = ("label", "weak_label")
+"""The keys of annotations."""
+
+_MAX_ID = 255
+"""The greatest id that weak labels may have; others are not counted."""
+
+_PERCENTILE_SAMPLES = 1 << 20
+
+
+@dataclass(frozen=True)
+class CaseFacts:
+    """What is known of a case once its files have been read.
+
+    Args:
+        section: of the data list.
+        item: the entry of the data list.
+        grid: of the image; None where it is no 3D volume, or could not be read.
+        counts: by key of an annotation on the image's grid, and by id, the number of voxels in each slice.
+        intensity_range: difference of the image's 1st and 99th percentile; None where there is none above 0.
+        digest: of the image's voxels.
+        findings: what is wrong with each file.
+    """
+
+    section: str
+    item: Mapping[str, Any]
+    grid: Grid | None = None
+    counts: Mapping[str, Mapping[int, NDArray[np.int64]]] = field(default_factory=dict)
+    intensity_range: float | None = None
+    digest: str | None = None
+    findings: tuple[Finding, ...] = ()
+
+    @property
+    def case(self) -> str:
+        """The name of the case."""
+        return str(self.item["case"])
+
+    def count(self, key: str, class_id: int) -> NDArray[np.int64] | None:
+        """The number of voxels of a class in each slice, None where there is no such annotation."""
+        if key not in self.counts or self.grid is None:
+            return None
+        return self.counts[key].get(class_id, np.zeros(self.grid.num_slices, dtype=np.int64))
+
+
+def gather_facts(section: str, item: Mapping[str, Any], classes: Classes, num_channels: int = 1) -> CaseFacts:
+    """Read the files of a case once.
+
+    Args:
+        section: of the data list.
+        item: its entry, with absolute paths.
+        classes: the ids that annotations may have.
+        num_channels: of the image.
+
+    Returns:
+        What is known of the case, and what is wrong with its files.
+    """
+    volumes, findings = read_case(
+        item,
+        ("image", *ANNOTATIONS),
+        {key: classes.allowed_ids(key) for key in ANNOTATIONS},
+        ignore_index=None if classes.names else classes.unannotated,
+        num_channels=num_channels,
+    )
+    bad = {(finding.key, finding.code) for finding in findings}
+    if "image" not in volumes:
+        return CaseFacts(section, item, findings=tuple(findings))
+    image = volumes["image"]
+    grid = Grid.of(image.shape[1:], image.affine)
+    where = Place(str(item["case"]), "image")
+    if grid is None and image.ndim == 4:
+        found = f"an affine whose voxels have no volume, {image.affine.tolist()}"
+        findings.append(where.error("singular-affine", found, "one of full rank, in mm"))
+    counts = {}
+    if grid is not None:
+        for key in ANNOTATIONS:
+            codes = {code for of_key, code in bad if of_key == key}
+            if key in volumes and not codes & {"dimensions", "not-integer", "shape"}:
+                counts[key] = _count_ids(volumes[key], grid.axis)
+    intensity_range = None
+    if ("image", "not-finite") not in bad:
+        intensity_range = _intensity_range(image)
+        if not intensity_range:
+            found = f"the same value, {float(image.flatten()[0]):g}, in all voxels"
+            findings.append(where.error("constant", found, "an image"))
+    return CaseFacts(section, item, grid, counts, intensity_range or None, _digest(image), tuple(findings))
+
+
+def _count_ids(label: MetaTensor, axis: int) -> dict[int, NDArray[np.int64]]:
+    """The voxels of every id in each slice of a label ``[1, x, y, z]``; negative and too large ids are left out."""
+    slices = np.moveaxis(label[0].numpy(), axis, 0)
+    table = np.stack(
+        [np.bincount(ids[(ids >= 0) & (ids <= _MAX_ID)].astype(np.int64), minlength=_MAX_ID + 1) for ids in slices]
+    )
+    return {int(id_): table[:, id_] for id_ in np.flatnonzero(table.any(axis=0))}
+
+
+def _intensity_range(image: MetaTensor) -> float:
+    """The difference of the 1st and 99th percentile, of the extremes where that is 0."""
+    values = image.numpy().ravel(order="K")
+    low, high = np.percentile(values[:: max(1, values.size // _PERCENTILE_SAMPLES)], (1, 99))
+    return float(high - low) or float(values.max() - values.min())
+
+
+def _digest(image: MetaTensor) -> str:
+    """A hash of the shape and the voxels."""
+    digest = hashlib.sha256(str(tuple(image.shape)).encode())
+    digest.update(np.ascontiguousarray(image.numpy()).reshape(-1).data)
+    return digest.hexdigest()

@@ -1,0 +1,101 @@
+"""The grid of a volume: its slices, and the sizes of its voxels."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, cast
+
+import nibabel as nib
+import numpy as np
+import SimpleITK as sitk  # noqa: N813
+from monai.utils import ensure_tuple
+from numpy.typing import ArrayLike
+
+from sizeloss_monai.transforms import through_plane_axis
+
+__all__ = ["Grid", "read_grid"]
+
+
+@dataclass(frozen=True)
+class Grid:
+    """The grid of a 3D volume.
+
+    Args:
+        shape: number of voxels along each axis.
+        spacing: of the voxels along each axis, mm.
+        axis: that the slices are stacked along, the one of widest spacing.
+        voxel_mm3: volume of a voxel.
+        pixel_mm2: area of a voxel within its slice.
+    """
+
+    shape: tuple[int, ...]
+    spacing: tuple[float, ...]
+    axis: int
+    voxel_mm3: float
+    pixel_mm2: float
+
+    @classmethod
+    def of(cls, shape: Sequence[int], affine: ArrayLike) -> Grid | None:
+        """The grid of a shape ``[x, y, z]`` and an affine, ``[4, 4]`` in mm; None where voxels have no volume."""
+        matrix = np.asarray(affine, dtype=np.float64)
+        if len(shape) != 3 or matrix.shape != (4, 4):
+            return None
+        matrix = matrix[:3, :3]
+        voxel_mm3 = abs(float(np.linalg.det(matrix))) if np.isfinite(matrix).all() else 0.0
+        if not voxel_mm3 > 0:
+            return None
+        spacing = tuple(np.linalg.norm(matrix, axis=0).tolist())
+        axis = through_plane_axis(spacing)
+        in_plane = np.delete(matrix, axis, axis=1)
+        pixel_mm2 = float(np.linalg.norm(np.cross(in_plane[:, 0], in_plane[:, 1])))
+        return cls(tuple(int(size) for size in shape), spacing, axis, voxel_mm3, pixel_mm2)
+
+    @property
+    def num_slices(self) -> int:
+        """The number of slices."""
+        return self.shape[self.axis]
+
+    def voxel_size(self, per: str, unit: str) -> float:
+        """The size of a voxel in the unit of size bounds: mm2 of a slice, mL of a volume, 1 in voxels."""
+        if unit == "voxels":
+            return 1.0
+        return self.pixel_mm2 if per == "slice" else self.voxel_mm3 / 1000
+
+    def image_size(self, per: str, unit: str) -> float:
+        """The size of a whole slice (``per`` is ``"slice"``) or of the whole volume, in the unit of size bounds."""
+        voxels = int(np.prod(self.shape)) // (self.num_slices if per == "slice" else 1)
+        return voxels * self.voxel_size(per, unit)
+
+
+def read_grid(files: Any) -> Grid | None:
+    """The grid of an image, from its header alone.
+
+    Args:
+        files: a path, or the paths of its channels, of which the first is read.
+
+    Returns:
+        The grid, or None where the voxels have no volume.
+
+    Raises:
+        OSError: if the file cannot be read.
+    """
+    path = Path(ensure_tuple(files)[0])
+    if path.name.lower().endswith((".nii", ".nii.gz")):
+        try:
+            image = cast(nib.nifti1.Nifti1Image, nib.load(path))
+        except nib.filebasedimages.ImageFileError as err:
+            raise OSError(f"'{path.name}' cannot be read: {err}") from err
+        return Grid.of(image.shape[:3], cast(ArrayLike, image.affine))
+    header = sitk.ImageFileReader()
+    header.SetFileName(str(path))
+    try:
+        header.ReadImageInformation()
+    except RuntimeError as err:
+        raise OSError(f"'{path.name}' cannot be read.") from err
+    size, spacing = header.GetSize()[:3], header.GetSpacing()[:3]
+    direction = np.asarray(header.GetDirection()).reshape(header.GetDimension(), -1)[:3, :3]
+    affine = np.eye(4)
+    affine[: len(size), : len(size)] = direction * np.asarray(spacing)  # LPS or RAS: the sizes are the same
+    return Grid.of(size, affine)

@@ -1,0 +1,101 @@
+"""What may be wrong with the voxels and the grid of one file."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+
+import numpy as np
+from monai.data import MetaTensor
+
+from sizeloss_monai.data.findings import Finding, Place, listed
+
+__all__ = ["grid_findings", "image_findings", "label_findings"]
+
+
+def image_findings(image: MetaTensor, where: Place, num_channels: int = 1) -> list[Finding]:
+    """What is wrong with the shape and the voxels of an image.
+
+    Args:
+        image: ``[C, *spatial]``.
+        where: its case and key.
+        num_channels: the number of channels it should have.
+
+    Returns:
+        Findings on the number of dimensions and channels, and on NaN and infinite voxels.
+    """
+    found = _shape_findings(image, where, num_channels)
+    num_nan, num_inf = int(image.isnan().sum()), int(image.isinf().sum())
+    if num_nan or num_inf:
+        found.append(where.error("not-finite", f"{num_nan} NaN and {num_inf} infinite voxels", "finite numbers"))
+    return found
+
+
+def label_findings(
+    label: MetaTensor, where: Place, allowed: Collection[int] | None, ignore_index: int | None
+) -> list[Finding]:
+    """What is wrong with the shape and the values of a label.
+
+    Args:
+        label: ``[1, *spatial]``.
+        where: its case and key.
+        allowed: the ids it may have; None allows any from 0.
+        ignore_index: an id that is allowed besides, or None.
+
+    Returns:
+        Findings on the number of dimensions and channels, on values that are no integers, and on unknown ids.
+    """
+    found = _shape_findings(label, where, 1)
+    values = np.unique(label.numpy())
+    fractional = values[~(np.isfinite(values) & (values == np.rint(values)))]
+    if fractional.size:
+        shown = listed([f"{value:g}" for value in fractional], 5)
+        return [*found, where.error("not-integer", f"values that are no integers ({shown})", "class ids")]
+    ids = {int(value) for value in values} - {ignore_index}
+    unknown = sorted(ids - set(allowed)) if allowed is not None else sorted(value for value in ids if value < 0)
+    if unknown:
+        expected = "ids from 0" if allowed is None else listed([str(value) for value in sorted(allowed)])
+        extra = "" if ignore_index is None else f" or {ignore_index} (ignored)"
+        shown = listed([str(value) for value in unknown])
+        found.append(where.error("unknown-id", f"ids {shown}", expected + extra))
+    return found
+
+
+def grid_findings(
+    label: MetaTensor, image: MetaTensor, where: Place, image_key: str = "image", tolerance: float = 1e-3
+) -> list[Finding]:
+    """How the grid of a label differs from that of its image.
+
+    Args:
+        label: ``[1, *spatial]``.
+        image: ``[C, *spatial]``.
+        where: the case and the key of the label.
+        image_key: what to call the image.
+        tolerance: the greatest difference of an entry of the affine, relative to the smallest voxel spacing.
+
+    Returns:
+        A finding on the shape, or on the affine, or none.
+    """
+    if label.shape[1:] != image.shape[1:]:
+        expected = f"that of '{image_key}' {tuple(image.shape[1:])}"
+        return [where.error("shape", f"shape {tuple(label.shape[1:])}", expected)]
+    difference = (label.affine - image.affine).abs().max().item()
+    limit = tolerance * image.pixdim.min().item()
+    if not difference <= limit:
+        expected = f"that of '{image_key}' within {limit:.4g}"
+        return [where.error("affine", f"an affine that differs by {difference:.4g}", expected)]
+    return []
+
+
+def _shape_findings(volume: MetaTensor, where: Place, num_channels: int) -> list[Finding]:
+    """What is wrong with the shape ``[C, x, y, z]``."""
+    if volume.ndim == 4 and volume.shape[0] == num_channels:
+        return []
+    found = "x".join(map(str, volume.shape[1:]))
+    hint = " (split a 4D file, a volume over time, into its phases)" if volume.shape[0] > num_channels else ""
+    return [
+        where.error(
+            "dimensions",
+            f"{volume.ndim - 1}D ({found}) with {volume.shape[0]} channels",
+            f"3D with {num_channels} channel{'s' if num_channels > 1 else ''}{hint}",
+        )
+    ]

@@ -1,0 +1,68 @@
+"""What may be wrong with data, and the error that says so."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal, NamedTuple
+
+__all__ = ["DataError", "Finding", "Place", "listed"]
+
+
+class DataError(ValueError):
+    """Data that cannot be used as they are; the message says what was found and what was expected."""
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One thing that is wrong with a case, or with the data list as a whole.
+
+    Args:
+        severity: ``"error"`` where the data cannot be used as they are, or contradict themselves; ``"warning"`` where
+            they can, but are probably not what was meant.
+        case: name of the case, None for the data list.
+        key: of the item, or of the data list.
+        code: the kind of problem, for programs; it does not change with the wording.
+        found: what was found.
+        expected: what was expected.
+    """
+
+    severity: Literal["error", "warning"]
+    case: str | None
+    key: str
+    code: str
+    found: str
+    expected: str
+
+    def __str__(self) -> str:
+        where = "data list" if self.case is None else f"case '{self.case}'"
+        return f"{where}, key '{self.key}': found {self.found}, expected {self.expected}"
+
+
+class Place(NamedTuple):
+    """Where something may be wrong: the key of a case, or of the data list (``case`` is None)."""
+
+    case: str | None
+    key: str
+
+    def error(self, code: str, found: str, expected: str) -> Finding:
+        """An error at this place, see :py:class:`Finding`."""
+        return Finding("error", self.case, self.key, code, found, expected)
+
+    def warning(self, code: str, found: str, expected: str) -> Finding:
+        """A warning at this place, see :py:class:`Finding`."""
+        return Finding("warning", self.case, self.key, code, found, expected)
+
+
+def listed(names: Sequence[str], limit: int = 20) -> str:
+    """Join names for a message.
+
+    Args:
+        names: the names.
+        limit: how many to show; of the others only the number is given.
+
+    Returns:
+        For instance ``"a, b and 3 more"``.
+    """
+    more = f" and {len(names) - limit} more" if len(names) > limit else ""
+    return ", ".join(names[:limit]) + more
