@@ -7,11 +7,11 @@ import sys
 from collections.abc import Sequence
 
 from sizeloss_monai import __version__
-from sizeloss_monai.commands import check, datalist, report
+from sizeloss_monai.commands import bounds, check, datalist, report
 
 __all__ = ["main"]
 
-_COMMANDS = (datalist, check, report)
+_COMMANDS = (datalist, check, bounds, report)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
