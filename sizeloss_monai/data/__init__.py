@@ -2,12 +2,16 @@
 
 from sizeloss_monai.data.annotated_items import Annotation, annotated_items
 from sizeloss_monai.data.annotations import SizeBounds, case_bounds, case_tags
+from sizeloss_monai.data.bounds_from_cases import size_interval
+from sizeloss_monai.data.bounds_proposal import add_bounds, propose_from_cases, propose_published, review_bounds
+from sizeloss_monai.data.case_sizes import measure_sizes
 from sizeloss_monai.data.checks import CheckReport, check_bounds, check_cases, check_datalist, check_datalist_bounds
 from sizeloss_monai.data.common_bounds import measure_common_bounds
 from sizeloss_monai.data.datalists import load_datalist, make_datalist, open_datalist, save_datalist
 from sizeloss_monai.data.findings import DataError, Finding
 from sizeloss_monai.data.integrity import verify_file
 from sizeloss_monai.data.phantoms import make_affine, make_cine_phantom, write_cine_phantoms
+from sizeloss_monai.data.published_sizes import published_range
 from sizeloss_monai.data.scans import find_scans
 from sizeloss_monai.data.sitk_reader import SimpleITKReader
 from sizeloss_monai.data.slices import SliceDataset, split_slices
@@ -22,6 +26,7 @@ __all__ = [
     "SizeBounds",
     "SliceDataset",
     "annotated_items",
+    "add_bounds",
     "case_bounds",
     "case_tags",
     "check_bounds",
@@ -35,8 +40,14 @@ __all__ = [
     "make_datalist",
     "mark_supervision",
     "measure_common_bounds",
+    "measure_sizes",
     "open_datalist",
+    "propose_from_cases",
+    "propose_published",
+    "published_range",
+    "review_bounds",
     "save_datalist",
+    "size_interval",
     "split_slices",
     "verify_file",
     "write_cine_phantoms",

@@ -21,6 +21,10 @@ MIN_SIZES = {"range": 1, "quantile": 1, "lognormal": 2}
 """The number of sizes that each method needs."""
 
 
+TOLERANCE = 1e-9
+"""Relative difference of two sizes that counts as none: what floating-point numbers make of products of spacings."""
+
+
 def size_interval(
     sizes: ArrayLike, method: str = "lognormal", coverage: float = 0.95, margin: float = 1.0
 ) -> tuple[float, float]:
@@ -75,7 +79,7 @@ def size_interval(
 
 
 def count_outside(sizes: ArrayLike, bounds: tuple[float, float]) -> int:
-    """How many sizes are below the lower or above the upper bound.
+    """How many sizes are below the lower or above the upper bound, by more than a billionth of it.
 
     Args:
         sizes: of one class, ``[n]``.
@@ -85,7 +89,7 @@ def count_outside(sizes: ArrayLike, bounds: tuple[float, float]) -> int:
         A number from 0 to `n`.
     """
     values = np.asarray(sizes, dtype=np.float64)
-    return int(((values < bounds[0]) | (values > bounds[1])).sum())
+    return int(((values < bounds[0] * (1 - TOLERANCE)) | (values > bounds[1] * (1 + TOLERANCE))).sum())
 
 
 def leave_one_out(
@@ -113,7 +117,7 @@ def leave_one_out(
 
 
 def round_outward(bounds: tuple[float, float], digits: int = 4) -> tuple[float, float]:
-    """Round bounds for a file without excluding anything that they allow.
+    """Round bounds for a file without excluding anything that they allow, up to the tolerance of `count_outside`.
 
     Args:
         bounds: lower and upper bound, the latter may be infinite.
@@ -122,5 +126,8 @@ def round_outward(bounds: tuple[float, float], digits: int = 4) -> tuple[float, 
     Returns:
         The lower bound rounded down, the upper one up.
     """
+    # 1.1 * 16.8 is a little more than 18.48, and should not become 18.49
+    exact = Context(prec=12)
+    lower, upper = (exact.create_decimal_from_float(bound) for bound in bounds)
     down, up = Context(prec=digits, rounding=ROUND_FLOOR), Context(prec=digits, rounding=ROUND_CEILING)
-    return float(down.create_decimal_from_float(bounds[0])), float(up.create_decimal_from_float(bounds[1]))
+    return float(down.plus(lower)), float(up.plus(upper))

@@ -11,10 +11,17 @@ import numpy as np
 from tqdm import tqdm
 
 from sizeloss_monai.data.annotations import UNITS, case_bounds
-from sizeloss_monai.data.bounds_from_cases import MIN_SIZES, count_outside, leave_one_out, round_outward, size_interval
+from sizeloss_monai.data.bounds_from_cases import (
+    MIN_SIZES,
+    TOLERANCE,
+    count_outside,
+    leave_one_out,
+    round_outward,
+    size_interval,
+)
 from sizeloss_monai.data.case_sizes import CaseSizes, measure_grid, measure_sizes
-from sizeloss_monai.data.checks import DataError, listed
 from sizeloss_monai.data.datalists import SECTIONS
+from sizeloss_monai.data.findings import DataError, listed
 from sizeloss_monai.data.published_sizes import published_range
 
 __all__ = [
@@ -133,15 +140,7 @@ def propose_from_cases(
     for class_id in found:
         groups = _by_patient(used, class_id)
         sizes = np.concatenate(groups)
-        if method in MIN_SIZES and len(sizes) < MIN_SIZES[method]:
-            raise DataError(
-                f"class {class_id}: found {_counted(len(sizes), 'size')} of it in {listed([c.case for c in used])}, "
-                f"expected at least {MIN_SIZES[method]} for method '{method}'; take more cases, or method 'range'."
-            )
-        try:
-            bounds[class_id] = round_outward(size_interval(sizes, method, coverage, margin))
-        except ValueError as err:
-            raise DataError(str(err)) from err
+        bounds[class_id] = _interval(sizes, class_id, method, coverage, margin)
         if own := count_outside(sizes, bounds[class_id]):
             notes.append(f"class {class_id}: {own} of the {len(sizes)} sizes used are outside the bounds themselves")
         if rest:
@@ -274,7 +273,7 @@ def review_bounds(
                 continue
             num_cases[class_id] += 1
             annotated = float(case.sizes[class_id].max()) if class_id in case.sizes else 0.0
-            if annotated > upper:
+            if annotated > upper * (1 + TOLERANCE):
                 above[class_id].append(f"{case.case} ({annotated:.4g})")
             if lower > case.whole:
                 beyond[class_id].append(f"{case.case} ({case.whole:.4g})")
@@ -354,6 +353,19 @@ def _notes(
             "choose cases of several groups with --cases"
         )
     return notes
+
+
+def _interval(sizes: np.ndarray, class_id: int, method: str, coverage: float, margin: float) -> tuple[float, float]:
+    """The bounds that sizes of a class give, rounded outward."""
+    if method in MIN_SIZES and len(sizes) < MIN_SIZES[method]:
+        raise DataError(
+            f"class {class_id}: found {_counted(len(sizes), 'size')} of it in the cases used, expected at least "
+            f"{MIN_SIZES[method]} for method '{method}': take more cases, or method 'range'."
+        )
+    try:
+        return round_outward(size_interval(sizes, method, coverage, margin))
+    except ValueError as err:
+        raise DataError(str(err)) from err
 
 
 def _by_patient(cases: Sequence[CaseSizes], class_id: int) -> list[np.ndarray]:

@@ -11,7 +11,9 @@ import numpy as np
 from monai.data import MetaTensor
 from numpy.typing import NDArray
 
-from sizeloss_monai.data.checks import DataError, _label_problems, _load
+from sizeloss_monai.data.checks.reading import read_volume
+from sizeloss_monai.data.checks.volumes import label_findings
+from sizeloss_monai.data.findings import DataError, Finding, Place
 
 __all__ = ["CaseSizes", "measure_grid", "measure_sizes", "slice_axis", "voxel_size"]
 
@@ -107,9 +109,9 @@ def measure_sizes(
         DataError: when the file cannot be read, is no volume, its voxels have no size, or its values are no such ids.
     """
     volume = _read(item, key)
-    problems = _label_problems(volume, allowed, unannotated)
+    problems = label_findings(volume, Place(str(item["case"]), key), allowed, unannotated)
     if problems:
-        raise DataError(f"case '{item['case']}', key '{key}': {problems[0]}")
+        raise DataError(str(problems[0]))
     grid = _grid(item, key, per, volume)
     ids = np.moveaxis(volume[0].numpy().astype(np.int64), slice_axis(volume.affine.numpy()), 0)
     sizes: dict[int, NDArray[np.float64]] = {}
@@ -122,9 +124,9 @@ def measure_sizes(
 
 def _read(item: Mapping[str, Any], key: str) -> MetaTensor:
     """The volume of a key, ``[C, *spatial]``."""
-    volume, problem = _load(item[key], None)
-    if volume is None:
-        raise DataError(f"case '{item['case']}', key '{key}': {problem}")
+    volume = read_volume(item[key], Place(str(item["case"]), key))
+    if isinstance(volume, Finding):
+        raise DataError(str(volume))
     return volume
 
 
