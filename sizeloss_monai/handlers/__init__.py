@@ -1,5 +1,6 @@
 """Ignite handlers MONAI lacks."""
 
+from sizeloss_monai.handlers.case_metrics import LabelledMetricHandler, WeakScoreHandler, evaluated_items
 from sizeloss_monai.handlers.last_checkpoint import LastCheckpointSaver
 from sizeloss_monai.handlers.loss_terms import LossTermsHandler
 from sizeloss_monai.handlers.masks_saver import MasksSaver
@@ -9,6 +10,7 @@ from sizeloss_monai.handlers.proposal_images import ProposalImagesHandler
 from sizeloss_monai.handlers.sizes_saver import SizesSaver
 
 __all__ = [
+    "LabelledMetricHandler",
     "LastCheckpointSaver",
     "LossTermsHandler",
     "MasksSaver",
@@ -16,5 +18,7 @@ __all__ = [
     "ProgressBarHandler",
     "ProposalImagesHandler",
     "SizesSaver",
+    "WeakScoreHandler",
+    "evaluated_items",
     "overlay_row",
 ]

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import torch
 from ignite.engine import Engine, Events
 from monai.transforms.utils import rescale_array
 from monai.utils import optional_import
 from monai.visualize import blend_images
+
+from sizeloss_monai.handlers.case_metrics import evaluated_items
 
 __all__ = ["OverlayImagesHandler", "overlay_row"]
 
@@ -39,7 +39,8 @@ def overlay_row(image: torch.Tensor, *masks: torch.Tensor, num_classes: int = 2,
 class OverlayImagesHandler:
     """Writes a row of overlays (image, weak label, prediction, truth) of some validation volumes to TensorBoard.
 
-    Of each volume the slice with the largest truth is shown, so that the same slice comes back every epoch.
+    Of each volume the slice with the largest truth is shown, so that the same slice comes back every epoch. Where there
+    is no truth it is left out, and the slice with most of the weak label is shown.
     """
 
     def __init__(self, log_dir: str, num_cases: int = 4, ignore_index: int = 255) -> None:
@@ -57,7 +58,8 @@ class OverlayImagesHandler:
     def attach(self, engine: Engine) -> None:
         """
         Args:
-            engine: a MONAI evaluator of volumes whose ``pred`` and ``label`` are one-hot after postprocessing.
+            engine: a MONAI evaluator of volumes whose ``pred`` is one-hot after postprocessing, and whose ``label``,
+                if any, is one-hot or has class ids.
         """
         engine.add_event_handler(Events.EPOCH_STARTED, self._reset)
         engine.add_event_handler(Events.ITERATION_COMPLETED, self)
@@ -74,21 +76,27 @@ class OverlayImagesHandler:
         Args:
             engine: the evaluator, after an iteration.
         """
-        # MONAI keeps image, label and pred in the output and leaves the other keys in the batch
-        outputs: Any = engine.state.output
-        batch: Any = engine.state.batch
-        items = [{**b, **o} for b, o in zip(batch, outputs, strict=True)]
-        for item in items[: max(self.num_cases - self.shown, 0)]:
-            truth = torch.as_tensor(item["label"]).argmax(dim=0, keepdim=True)
-            index = int((truth > 0).sum(dim=(0, 1, 2)).argmax())
-            masks = [truth, torch.as_tensor(item["pred"]).argmax(dim=0, keepdim=True)]
+        for item in evaluated_items(engine)[: max(self.num_cases - self.shown, 0)]:
+            prediction = torch.as_tensor(item["pred"]).argmax(dim=0, keepdim=True)
+            masks = [prediction]
             if "weak_label" in item:
-                weak = torch.as_tensor(item["weak_label"])
-                masks.append(torch.where(weak == self.ignore_index, 0, weak))
+                weak = torch.as_tensor(item["weak_label"]).to(prediction)
+                masks.insert(0, torch.where(weak == self.ignore_index, 0, weak))
+            if "label" in item:
+                masks.append(_class_ids(item["label"]).to(prediction))
+            # without a truth the slice with most of the weak label; without that, of the prediction
+            known = masks[-1] if "label" in item else masks[0]
+            index = int((known > 0).sum(dim=(0, 1, 2)).argmax())
             row = overlay_row(
                 torch.as_tensor(item["image"])[..., index].cpu(),
-                *(mask[..., index].cpu() for mask in reversed(masks)),
-                num_classes=len(item["label"]),
+                *(mask[..., index].cpu() for mask in masks),
+                num_classes=len(item["pred"]),
             )
             self.writer.add_image(f"overlay/{item.get('case', self.shown)}", row, engine.state.epoch)
             self.shown += 1
+
+
+def _class_ids(label: torch.Tensor) -> torch.Tensor:
+    """Class ids, ``[1, *spatial]``, of a mask that has them already or is one-hot."""
+    plain = torch.as_tensor(label)
+    return plain if len(plain) == 1 else plain.argmax(dim=0, keepdim=True)

@@ -1,0 +1,145 @@
+"""Metrics of an evaluator whose cases are annotated in different ways."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from ignite.engine import Engine
+from monai.handlers import IgniteMetricHandler
+from monai.metrics import CumulativeIterationMetric
+from monai.utils import CommonKeys
+
+from sizeloss_monai.data import DataError
+from sizeloss_monai.metrics import WeakScoreMetric
+
+__all__ = ["LabelledMetricHandler", "WeakScoreHandler", "evaluated_items"]
+
+logger = logging.getLogger(__name__)
+
+
+def evaluated_items(engine: Engine) -> list[dict[str, Any]]:
+    """What batch and output of an evaluator hold of each item: MONAI keeps image, label and pred in the output and
+    leaves the other keys in the batch.
+
+    Args:
+        engine: a MONAI evaluator after an iteration, decollated.
+
+    Returns:
+        An item each, without keys whose value is None, such as the label of a batch that has none.
+    """
+    batch: Any = engine.state.batch
+    output: Any = engine.state.output
+    merged = [{**b, **o} for b, o in zip(batch, output, strict=True)]
+    return [{key: value for key, value in item.items() if value is not None} for item in merged]
+
+
+class LabelledMetricHandler(IgniteMetricHandler):
+    """A metric of prediction and full mask, over the cases that have a mask; where none has, nothing is logged.
+
+    For additional metrics of an evaluator. A key metric must be measured in every epoch.
+    """
+
+    def __init__(
+        self, metric_fn: CumulativeIterationMetric, label_key: str = CommonKeys.LABEL, pred_key: str = CommonKeys.PRED
+    ) -> None:
+        """
+        Args:
+            metric_fn: of ``y_pred`` and ``y``, one item at a time.
+            label_key: of the full mask, in batch or output.
+            pred_key: of the prediction after postprocessing.
+        """
+        super().__init__(metric_fn=metric_fn)
+        self.label_key = label_key
+        self.pred_key = pred_key
+
+    def iteration_completed(self, engine: Engine) -> None:
+        """
+        Args:
+            engine: a MONAI evaluator after an iteration, decollated.
+        """
+        for item in evaluated_items(engine):
+            if self.label_key in item:
+                prediction = item[self.pred_key]
+                self.update((prediction[None], item[self.label_key][None].to(prediction.device)))
+
+    def completed(self, engine: Engine, name: str) -> None:
+        """
+        Args:
+            engine: the evaluator after an epoch.
+            name: of the metric.
+        """
+        if len(self.metric_fn):
+            super().completed(engine, name)
+
+
+class WeakScoreHandler(IgniteMetricHandler):
+    """A :class:`~sizeloss_monai.metrics.WeakScoreMetric` of an evaluator, to be its key metric.
+
+    The score's parts are logged beside it, under the names ``<prefix>annotated_dice``, ``<prefix>size_violation`` and
+    ``<prefix>crf_energy``. What an item lacks is left out of its score; full masks are never looked at.
+
+    Example, in a bundle's config::
+
+        validate#key_metric:
+          val_weak_score:
+            _target_: sizeloss_monai.handlers.WeakScoreHandler
+            metric_fn: {_target_: sizeloss_monai.metrics.WeakScoreMetric}
+    """
+
+    def __init__(self, metric_fn: WeakScoreMetric, keys: Mapping[str, str] | None = None, prefix: str = "val_") -> None:
+        """
+        Args:
+            metric_fn: the score.
+            keys: where an item has what the metric needs; defaults to ``pred``, ``weak_label``, ``size_bounds``,
+                ``voxel_size`` and ``image`` under their own names.
+            prefix: of the names of the parts.
+
+        Raises:
+            ValueError: when ``keys`` names anything else.
+        """
+        super().__init__(metric_fn=metric_fn)
+        names = ("pred", "weak_label", "size_bounds", "voxel_size", "image")
+        self.keys = {**{name: name for name in names}, **(keys or {})}
+        if set(self.keys) != set(names):
+            raise ValueError(f"keys must be of {names}, found {sorted(self.keys)}.")
+        self.score = metric_fn
+        self.prefix = prefix
+        self.warned = False
+
+    def iteration_completed(self, engine: Engine) -> None:
+        """
+        Args:
+            engine: a MONAI evaluator after an iteration, decollated, whose prediction is one-hot.
+        """
+        for item in evaluated_items(engine):
+            found = {name: item.get(key) for name, key in self.keys.items()}
+            given = {
+                name: None if value is None else torch.as_tensor(value)[None] if name == "voxel_size" else value[None]
+                for name, value in found.items()
+            }
+            self.score(given.pop("pred"), given.pop("weak_label"), **given)
+
+    def completed(self, engine: Engine, name: str) -> None:
+        """
+        Args:
+            engine: the evaluator after an epoch.
+            name: of the score.
+
+        Raises:
+            DataError: when no voxel of any case is annotated.
+        """
+        super().completed(engine, name)
+        parts = self.score.parts()
+        if "annotated_dice" not in parts:
+            raise DataError(
+                f"validation, key {self.keys['weak_label']!r}: found no annotated voxel of a target class in any case, "
+                f"expected some: {name} cannot be measured."
+            )
+        engine.state.metrics.update({self.prefix + part: value for part, value in parts.items()})
+        missing = [part for part in self.score.measured if part not in parts]
+        if missing and not self.warned:
+            logger.warning("%s goes without %s: no validation case has what it is measured against.", name, missing)
+            self.warned = True
