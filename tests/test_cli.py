@@ -56,6 +56,15 @@ def test_fraction_and_pattern(dataset_dir: Path) -> None:
     }
 
 
+def test_classes_of_a_list(dataset_dir: Path, capsys: pytest.CaptureFixture) -> None:
+    assert run(dataset_dir, "--weak_labels", "--unannotated", "0", "--labels", "1=heart", "4=background") == 0
+    datalist = json.loads((dataset_dir.parent / "list.json").read_text())
+    assert datalist["unannotated"] == 0
+    assert datalist["labels"] == {"1": "heart", "4": "background"}
+    assert run(dataset_dir, "--labels", "heart") == 1
+    assert "found 'heart', expected an id and a name" in capsys.readouterr().err
+
+
 def test_overwrite(dataset_dir: Path, capsys: pytest.CaptureFixture) -> None:
     assert run(dataset_dir) == 0
     assert run(dataset_dir) == 0

@@ -27,6 +27,8 @@ def add(commands: argparse._SubParsersAction) -> None:
     parser.add_argument("--num_test", type=_number, default=0, help="patients: a count, or a fraction")
     parser.add_argument("--seed", type=int, default=0, help="of the split")
     parser.add_argument("--weak_labels", action="store_true", help="list weak labels (scribbles), too")
+    parser.add_argument("--unannotated", type=int, help="the id of voxels of weak labels that nobody annotated")
+    parser.add_argument("--labels", nargs="+", metavar="ID=NAME", help="names of the ids of the label files")
     parser.add_argument(
         "--patient_pattern",
         help="regular expression that finds the patient in the name of a case; "
@@ -49,6 +51,10 @@ def _run(args: argparse.Namespace) -> None:
         weak_labels=args.weak_labels,
         patient_pattern=args.patient_pattern,
     )
+    if args.labels:
+        datalist["labels"] = dict(_named(text) for text in args.labels)
+    if args.unannotated is not None:
+        datalist["unannotated"] = args.unannotated
     save_datalist(datalist, args.output, overwrite=args.overwrite)
     print(_summary(datalist))
 
@@ -62,6 +68,16 @@ def _summary(datalist: Mapping[str, Any]) -> str:
         groups = "  ".join(f"{group} {count}" for group, count in sorted(Counter(group_of.values()).items()))
         rows.append(f"{section:<12}{len(group_of):>9}{len(datalist[section]):>7}  {groups}".rstrip())
     return "\n".join(rows)
+
+
+def _named(text: str) -> tuple[str, str]:
+    """Id and name of a class."""
+    class_id, _, name = text.partition("=")
+    if not class_id.isdecimal() or not name:
+        from sizeloss_monai.data import DataError
+
+        raise DataError(f"--labels: found '{text}', expected an id and a name, such as 1=liver.")
+    return class_id, name
 
 
 def _number(text: str) -> int | float:

@@ -46,7 +46,6 @@ def annotated_items(
     num_classes: int,
     per: str = "volume",
     use_masks: bool = False,
-    default_bounds: Mapping[str, Any] | None = None,
     keep_masks: bool = False,
 ) -> list[dict[str, Any]]:
     """Items with the annotation that each case's mark allows, and no other.
@@ -73,7 +72,6 @@ def annotated_items(
         num_classes: including the background.
         per: what the training's bounds hold for, ``"slice"`` or ``"volume"``; the data list's must be the same.
         use_masks: whether a case without a mark is ``full`` where it has a mask.
-        default_bounds: what stands for the data list's ``size_bounds`` where it has none.
         keep_masks: whether items keep ``label``, their mask, to compare predictions with; never for training.
 
     Returns:
@@ -84,8 +82,6 @@ def annotated_items(
         DataError: when a mark is unknown or asks for a file the case does not have, bounds or tags are not as
             :func:`~sizeloss_monai.data.case_bounds` expects or of an unknown id, or bounds are per something else.
     """
-    if datalist.get("size_bounds") is None:
-        datalist = {**datalist, "size_bounds": default_bounds}
     class_of = dict(zip(label_ids, target_ids, strict=True))
     results = []
     for item in items:

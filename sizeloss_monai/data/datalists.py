@@ -94,7 +94,8 @@ def make_datalist(
             :py:func:`sizeloss_monai.data.layouts.set_patients`.
 
     Returns:
-        ``{"name", "description", "labels", "modality", "layout", "seed", "training", "validation", "test"}``. The
+        ``{"name", "description", "labels", "modality", "layout", "seed", "training", "validation", "test"}``, with weak
+        labels also ``"unannotated"`` where the layout's id of voxels that nobody annotated is not 255. The
         sections are lists of items ``{"case", "patient", "image", "label", "weak_label", "group"}`` sorted by case,
         with paths relative to `dataset_dir`.
 
@@ -109,6 +110,8 @@ def make_datalist(
     items = set_patients(LAYOUTS[layout].items(dataset_dir, weak_labels=weak_labels), patient_pattern)
     split = split_patients({item["patient"]: item.get("group") for item in items}, num_validation, num_test, seed)
     datalist = {**layout_info(dataset_dir, layout), "layout": layout, "seed": seed}
+    if weak_labels and LAYOUTS[layout].unannotated is not None:
+        datalist["unannotated"] = LAYOUTS[layout].unannotated
     for section in SECTIONS:
         datalist[section] = [item for item in items if item["patient"] in split[section]]
     _check(datalist, dataset_dir, sections=[section for section in SECTIONS if datalist[section]])
@@ -205,6 +208,7 @@ def open_datalist(
     weak_labels: bool = False,
     sections: Sequence[str] | str = ("training", "validation"),
     patient_pattern: str | None = None,
+    size_bounds: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
     """Get the data list of a folder, ready for a MONAI dataset: the entry point of the bundles' configs.
 
@@ -226,6 +230,7 @@ def open_datalist(
         weak_labels: likewise. A list that is read must have weak labels if this is true.
         sections: the sections that must not be empty, and whose files must exist.
         patient_pattern: for a list that is built, see :py:func:`make_datalist`.
+        size_bounds: what stands for the list's own `size_bounds` where it has none.
 
     Returns:
         The data list of :py:func:`make_datalist`, with absolute paths.
@@ -245,6 +250,8 @@ def open_datalist(
     else:
         built = make_datalist(root, layout, seed, num_validation, num_test, weak_labels, patient_pattern)
         datalist = _absolute(built, root)
+    if size_bounds is not None:
+        datalist = {"size_bounds": dict(size_bounds), **datalist}
     _check(datalist, root, ensure_tuple(sections))
     _check_weak_labels(datalist, weak_labels)
     return datalist

@@ -54,6 +54,7 @@ class Layout:
         labels: name of every class, by its id as a string. Empty where the layout does not tell.
         items: the builder, called with the folder and ``weak_labels=``.
         matches: whether a folder has this layout.
+        unannotated: the id of voxels in weak labels that nobody annotated, where it is not the usual 255.
     """
 
     name: str
@@ -62,6 +63,7 @@ class Layout:
     labels: Mapping[str, str]
     items: Callable[..., list[Item]]
     matches: Callable[[Path], bool]
+    unannotated: int | None = None
 
 
 def acdc_items(dataset_dir: PathLike, weak_labels: bool = False) -> list[Item]:
@@ -261,6 +263,7 @@ LAYOUTS: dict[str, Layout] = {
         {"0": "background", "1": "right ventricle", "2": "myocardium", "3": "left ventricle"},
         acdc_items,
         lambda root: bool(_acdc_patients(root)),
+        unannotated=4,
     ),
     "promise12": Layout(
         "PROMISE12",

@@ -76,14 +76,6 @@ def test_bounds_per_slice() -> None:
     assert found["annotation"] == Annotation("slice", "mm2", (FREE, (60, 2000)), {})
 
 
-def test_default_bounds_hold_where_the_list_has_none() -> None:
-    default = {"per": "volume", "unit": "mL", "bounds": {"2": [1, 2]}}
-    (found,) = items_of({"weak_label": "w"}, datalist={}, default_bounds=default)
-    assert found["annotation"].bounds == (FREE, FREE, (1, 2), FREE)
-    (found,) = items_of({"weak_label": "w"}, default_bounds=default)
-    assert found["annotation"].bounds[2] == FREE
-
-
 @pytest.mark.parametrize(
     ("item", "options", "message"),
     [

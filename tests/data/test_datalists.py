@@ -411,3 +411,18 @@ def test_real_data(data_root: Path, folder: str, layout: str, num_patients: int,
     if layout == "acdc":
         groups = Counter(item["group"] for item in datalist["validation"])
         assert groups == dict.fromkeys(("DCM", "HCM", "MINF", "NOR", "RV"), 6)
+
+
+def test_bounds_for_a_list_that_has_none(tmp_path: Path) -> None:
+    root = make_acdc(tmp_path / "acdc")
+    bounds = {"per": "volume", "unit": "mL", "bounds": {"1": [1, 2]}}
+    assert open_datalist(root, layout="acdc", size_bounds=bounds)["size_bounds"] == bounds
+    datalist = {**make_datalist(root, layout="acdc"), "size_bounds": {**bounds, "bounds": {"1": [3, 4]}}}
+    (root / "datalist.json").write_text(json.dumps(datalist))
+    assert open_datalist(root, size_bounds=bounds)["size_bounds"]["bounds"] == {"1": [3, 4]}
+
+
+def test_acdc_scribbles_have_an_id_of_their_own_for_unannotated_voxels(tmp_path: Path) -> None:
+    root = make_acdc(tmp_path / "acdc")
+    assert make_datalist(root, layout="acdc", weak_labels=True)["unannotated"] == 4
+    assert "unannotated" not in make_datalist(root, layout="acdc")
