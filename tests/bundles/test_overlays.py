@@ -62,6 +62,13 @@ def loss_of(made: ConfigWorkflow, batch: dict[str, Any]) -> tuple[torch.Tensor, 
     return loss(parse("network")(image), targets), loss.values
 
 
+def config_error(error: BaseException | None) -> str:
+    """The message of the ConfigError behind another error."""
+    while error is not None and not isinstance(error, ConfigError):
+        error = error.__cause__
+    return str(error)
+
+
 def test_no_overlay_is_left_out() -> None:
     assert {path.name for path in (ROOT / "configs").iterdir()} == {
         *PROTOCOLS,
@@ -172,10 +179,7 @@ def test_lagrangian_proposals(phantoms: Path, tiny: str, tmp_path: Path, bounds:
 def test_volume_bounds_go_with_nothing_else(phantoms: Path, tiny: str, tmp_path: Path, later: list[str]) -> None:
     with pytest.raises(RuntimeError) as caught:
         workflow(phantoms, tmp_path / "run", [tiny, "volume_bounds.yaml", *later])
-    error: BaseException | None = caught.value
-    while error is not None and not isinstance(error, ConfigError):
-        error = error.__cause__
-    assert "it goes with no other bounds or loss" in str(error)
+    assert "it goes with no other bounds or loss" in config_error(caught.value)
     assert not (tmp_path / "run").exists()
 
 
@@ -192,7 +196,44 @@ def test_hybrid(phantoms: Path, tiny: str, tmp_path: Path) -> None:
     total, terms = loss_of(made, batch)
     assert torch.isfinite(total)
     assert set(terms) == {"partial_ce", "size"}
+    assert made.parser.get_parsed_content("loss").losses["partial_ce"].per_item
     assert made.parser.get_parsed_content("experiment") == "hybrid_2"
+
+
+@pytest.mark.parametrize(
+    ("overlays", "experiment"),
+    [
+        (["lagrangian.yaml", "hybrid.yaml"], "lagrangian_hybrid_2"),
+        (["hybrid.yaml", "lagrangian.yaml"], "lagrangian_hybrid_2"),
+        (["lagrangian.yaml", "lagrangian_as_published.yaml", "hybrid.yaml"], "lagrangian_as_published_hybrid_2"),
+        (["hybrid.yaml", "lagrangian.yaml", "lagrangian_as_published.yaml"], "lagrangian_as_published_hybrid_2"),
+    ],
+)
+def test_hybrid_with_proposals(phantoms: Path, tiny: str, tmp_path: Path, overlays: list[str], experiment: str) -> None:
+    overlays = [tiny, "common_bounds.yaml", *overlays]
+    made = workflow(phantoms, tmp_path / "run", overlays, num_full=2, batch_size=64)
+    assert made.parser.get_parsed_content("experiment") == experiment
+    trainer = made.parser.get_parsed_content("train#trainer")
+    batch = first_batch(made)
+    marks = {item["case"]: item["supervision"] for item in made.parser.get_parsed_content("training_items")}
+    full = torch.tensor([marks[case] == "full" for case in batch["case"]])
+    assert full.any()
+    assert not full.all()
+    image, targets = trainer.prepare_batch(batch)
+    trainer.state.output = {}
+    trainer.loss_function(trainer.network(image), targets).backward()
+    proposal = trainer.state.output["proposal"]
+    assert (proposal[full] == batch["label"][full]).all()
+    assert (proposal[~full] != batch["label"][~full]).any()
+
+
+@pytest.mark.parametrize("overlays", [["full.yaml", "hybrid.yaml"], ["hybrid.yaml", "full.yaml"]])
+def test_hybrid_is_not_on_top_of_full_supervision(
+    phantoms: Path, tiny: str, tmp_path: Path, overlays: list[str]
+) -> None:
+    with pytest.raises(RuntimeError) as caught:
+        workflow(phantoms, tmp_path / "run", [tiny, *overlays], num_full=2)
+    assert "it goes with a weak supervision, not with full.yaml" in config_error(caught.value)
 
 
 @pytest.mark.parametrize("number", [5, 10, 25])
