@@ -227,6 +227,23 @@ def test_hybrid_with_proposals(phantoms: Path, tiny: str, tmp_path: Path, overla
     assert (proposal[~full] != batch["label"][~full]).any()
 
 
+def test_hybrid_asks_for_its_number_of_full_volumes(phantoms: Path, tiny: str, tmp_path: Path) -> None:
+    with pytest.raises(RuntimeError) as caught:
+        workflow(phantoms, tmp_path / "run", [tiny, "common_bounds.yaml", "hybrid.yaml"])
+    assert "give their number, such as --num_full 5" in config_error(caught.value)
+    assert not (tmp_path / "run").exists()
+
+
+def test_hybrid_takes_the_marks_of_a_data_list(phantoms: Path, tiny: str, tmp_path: Path) -> None:
+    marked = Path(shutil.copytree(phantoms, tmp_path / "marked"))
+    datalist = json.loads((marked / "datalist.json").read_text())
+    datalist["training"][0]["supervision"] = "full"
+    (marked / "datalist.json").write_text(json.dumps(datalist))
+    made = workflow(marked, tmp_path / "run", [tiny, "common_bounds.yaml", "hybrid.yaml"])
+    marks = [item["supervision"] for item in made.parser.get_parsed_content("training_items")]
+    assert marks.count("full") == 1
+
+
 @pytest.mark.parametrize("overlays", [["full.yaml", "hybrid.yaml"], ["hybrid.yaml", "full.yaml"]])
 def test_hybrid_is_not_on_top_of_full_supervision(
     phantoms: Path, tiny: str, tmp_path: Path, overlays: list[str]
