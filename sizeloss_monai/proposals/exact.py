@@ -36,13 +36,9 @@ def exact_proposals(
     infeasible without the dual saying so.
 
     Args:
-        logits: shape ``[B, C, *spatial]``.
-        weak_label: class ids, shape ``[B, 1, *spatial]``, ``ignore_index`` where not annotated.
-        bounds: lower and upper bound in voxels, shape ``[B, C, 2]``.
-        classes: the constrained classes; defaults to all but the background.
-        sides: ``"both"`` bounds, or only the ``"lower"`` or the ``"upper"`` one.
+        logits, weak_label, bounds, classes, sides, ignore_index: see
+            :class:`~sizeloss_monai.proposals.LagrangianProposals`.
         tolerance: in voxels.
-        ignore_index: see ``weak_label``.
 
     Returns:
         :class:`Proposals`.

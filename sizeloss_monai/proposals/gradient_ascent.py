@@ -119,11 +119,8 @@ def projected_gradient_ascent(
     Q and the multipliers returned belong together. An item that has stopped is frozen while others go on.
 
     Args:
-        logits: shape ``[B, C, *spatial]``.
-        weak_label: class ids, shape ``[B, 1, *spatial]``, ``ignore_index`` where not annotated.
-        bounds: lower and upper bound in voxels, shape ``[B, C, 2]``.
-        classes: the constrained classes; defaults to all but the background.
-        sides: ``"both"`` bounds, or only the ``"lower"`` or the ``"upper"`` one.
+        logits, weak_label, bounds, classes, sides, ignore_index: see
+            :class:`~sizeloss_monai.proposals.LagrangianProposals`.
         early_stop: when an item stops; defaults to ``"none"``.
 
             - ``"none"``: after ``max_iterations``.
@@ -134,7 +131,6 @@ def projected_gradient_ascent(
         max_iterations: evaluations of Q at most.
         tolerance: in voxels, for ``"sound"``. Sizes are sums in the precision of the logits: less than that rounding,
             about 1e-7 of a size in float32, is never reached.
-        ignore_index: see ``weak_label``.
 
     Returns:
         :class:`Proposals`; the dual is that of the bounds ascended on.

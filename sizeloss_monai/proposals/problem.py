@@ -66,17 +66,11 @@ def make_problem(
     Logits of fp16 and bf16 are widened to float32. ``inf`` is a certain class, ``-inf`` an impossible one.
 
     Args:
-        logits: shape ``[B, C, *spatial]``, ``C >= 2``.
-        weak_label: class ids, shape ``[B, 1, *spatial]``, ``ignore_index`` where not annotated.
-        bounds: shape ``[B, C, 2]``, in voxels.
-        classes: the constrained classes; ``None`` for all but the background.
-        sides: ``"both"``, ``"lower"`` or ``"upper"``.
-        ignore_index: see ``weak_label``.
+        logits, weak_label, bounds, classes, sides, ignore_index: see
+            :class:`~sizeloss_monai.proposals.LagrangianProposals`.
 
     Raises:
-        ValueError: when a shape or an option is wrong, or a class is not below ``C``; and, where the data are on the
-            CPU, when a bound is NaN, inverted or infinite on the wrong side, or a class id is not below ``C``. On
-            another device a look at values would make the host wait for it: such input gives undefined proposals.
+        ValueError: when ``sides`` or ``classes`` is wrong, or as that class says of its input.
     """
     if sides not in SIDES:
         raise ValueError(f"sides must be one of {SIDES}, found {sides!r}.")

@@ -53,9 +53,7 @@ class LagrangianProposals:
                 :func:`~sizeloss_monai.proposals.projected_gradient_ascent`.
             classes: the constrained classes; defaults to all but the background.
             sides: ``"both"`` bounds, or only the ``"lower"`` or the ``"upper"`` one ("one bound" of the paper).
-            early_stop: ``"none"``, ``"sound"`` or ``"as_published"``, for gradient ascent only.
-            step_size: for gradient ascent only.
-            max_iterations: for gradient ascent only.
+            early_stop, step_size, max_iterations: of gradient ascent alone; see there.
             tolerance: in voxels; how far sizes may be from optimal for the exact solver, and for the stop ``"sound"``.
             ignore_index: value of the weak label where nobody annotated.
 
@@ -82,7 +80,7 @@ class LagrangianProposals:
     def __call__(self, logits: torch.Tensor, weak_label: torch.Tensor, bounds: torch.Tensor) -> Proposals:
         """
         Args:
-            logits: shape ``[B, C, *spatial]``, any floating dtype; computed in at least float32, without gradients.
+            logits: shape ``[B, C >= 2, *spatial]``, any floating dtype; computed in at least float32, no gradients.
             weak_label: class ids, shape ``[B, 1, *spatial]``, ``ignore_index`` where not annotated. Annotated pixels
                 of any class, the background too, are held at certainty.
             bounds: lower and upper bound in voxels, shape ``[B, C, 2]``; ``(0, 0)`` where a class is absent,
