@@ -50,7 +50,7 @@ def test_good_cases(tmp_path: Path, num_workers: int, capsys: pytest.CaptureFixt
     items = [
         make_case(tmp_path, "empty"),
         make_case(tmp_path, "ids", label=with_values(1, 2, 255, dtype=np.uint8)),
-        make_case(tmp_path, "float", label=with_values(1, 2), size_bounds=[[0, float("inf")], [3, 120], [0, 0]]),
+        make_case(tmp_path, "float", label=with_values(1, 2)),
         make_case(tmp_path, "rounded", affine=AFFINE + 1e-5),
     ]
     check_cases(items, num_classes=3, num_workers=num_workers, progress=True)
@@ -156,14 +156,14 @@ def test_all_problems_of_all_cases_at_once(tmp_path: Path) -> None:
     items = [
         make_case(tmp_path, "good"),
         make_case(tmp_path, "two", image=with_values(np.inf), label=with_values(9)),
-        make_case(tmp_path, "bounds", size_bounds=[[5, 2], [0, float("nan")]]),
+        make_case(tmp_path, "label", label=with_values(0.5), affine=AFFINE + 1),
         {"case": "gone", "image": str(tmp_path / "gone.nii"), "label": str(tmp_path / "gone_gt.nii")},
     ]
     with pytest.raises(DataError) as error:
         check_cases(items, num_classes=2, num_workers=2)
     first, *lines = str(error.value).splitlines()
     assert first == "6 problems in 3 of 4 cases:"
-    assert Counter(line.split(",")[0] for line in lines) == {"case 'two'": 2, "case 'bounds'": 2, "case 'gone'": 2}
+    assert Counter(line.split(",")[0] for line in lines) == {"case 'two'": 2, "case 'label'": 2, "case 'gone'": 2}
     assert all("found " in line and "expected " in line for line in lines)
 
 
@@ -203,15 +203,6 @@ def test_check_bounds_passes() -> None:
         check_bounds(bounds, num_classes=3)
     with pytest.raises(DataError, match=r"found shape \[3, 2\], expected \[4, 2\]"):
         check_bounds(np.zeros((3, 2)), num_classes=4)
-
-
-@pytest.mark.parametrize("bounds", [[[121, 1000]], [[0, 121]], [[121, float("inf")]]])
-def test_bounds_greater_than_the_volume(tmp_path: Path, bounds: list) -> None:
-    item = make_case(tmp_path, size_bounds=bounds)
-    (line,) = problems([item])
-    assert line.startswith("case 'a', key 'size_bounds': found (")
-    assert "at most the 120 voxels of the volume" in line
-    check_cases([item], bounds_in_voxels=False)
 
 
 @pytest.mark.parametrize(

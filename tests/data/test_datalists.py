@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sizeloss_monai.data import DataError, load_datalist, make_datalist, open_datalist, save_datalist
-from sizeloss_monai.data.datalists import SECTIONS, split_patients
+from sizeloss_monai.data.datalists import SECTIONS, parse_datalist, split_patients
 from sizeloss_monai.data.layouts import (
     LAYOUTS,
     acdc_items,
@@ -106,7 +106,7 @@ def test_vertebral(tmp_path: Path, folders: tuple[str, str], extension: str) -> 
 
 def test_decathlon(tmp_path: Path) -> None:
     entries = [
-        {"image": "./imagesTr/b_2.nii.gz", "label": "./labelsTr/b_2.nii.gz", "size_bounds": [[0, 9], [1, 2]]},
+        {"image": "./imagesTr/b_2.nii.gz", "label": "./labelsTr/b_2.nii.gz", "size_bounds": {"1": [1, 2]}},
         {"image": "./imagesTr/._a_1.nii.gz", "label": "./labelsTr/._a_1.nii.gz"},
         {"image": "./imagesTr/a_1.nii.gz", "label": "./labelsTr/a_1.nii.gz", "weak_label": "./w.nii.gz"},
     ]
@@ -114,7 +114,7 @@ def test_decathlon(tmp_path: Path) -> None:
     first, second = decathlon_items(tmp_path)
     expected = {"case": "a_1", "patient": "a_1", "image": "imagesTr/a_1.nii.gz", "label": "labelsTr/a_1.nii.gz"}
     assert first == expected
-    assert second["size_bounds"] == [[0, 9], [1, 2]]
+    assert second["size_bounds"] == {"1": [1, 2]}
     assert decathlon_items(tmp_path, weak_labels=True)[0] == {**expected, "weak_label": "w.nii.gz"}
     datalist = make_datalist(tmp_path, num_validation=1)
     assert datalist["layout"] == "decathlon"
@@ -314,9 +314,11 @@ def test_load_a_foreign_list(tmp_path: Path) -> None:
         ("{", "not valid JSON"),
         ("[]", "no data list"),
         ('{"name": "x"}', "no data list"),
-        ('{"training": {}}', "'training' of the data list .* is not a list"),
-        ('{"training": [{"label": "a"}]}', r"training\[0\] of .* has no 'image'"),
-        ('{"training": [1]}', r"training\[0\] of .* has no 'image'"),
+        ('{"training": {}}', "data list, key 'training': found {}, expected a list of cases"),
+        ('{"training": [{"label": "a"}]}', r"case 'training\[0\]', key 'image': found no 'image' in"),
+        ('{"training": [1]}', r"case 'training\[0\]', key 'image': found no 'image' in 1, expected a file"),
+        ('{"training": [{"image": 1}]}', r"case 'training\[0\]', key 'image': found 1, expected a file, or a list"),
+        ('{"test": [{"image": "a", "label": [0]}]}', r"case 'test\[0\]', key 'label': found \[0\], expected a file"),
     ],
 )
 def test_load_errors(tmp_path: Path, content: str | None, message: str) -> None:
@@ -324,6 +326,21 @@ def test_load_errors(tmp_path: Path, content: str | None, message: str) -> None:
         (tmp_path / "list.json").write_text(content)
     with pytest.raises(DataError, match=message):
         load_datalist(tmp_path / "list.json")
+
+
+def test_load_names_all_problems_at_once(tmp_path: Path) -> None:
+    file = tmp_path / "list.json"
+    file.write_text(json.dumps({"training": ["a.nii", {}, {"image": "b.nii", "weak_label": None}, 3], "test": 0}))
+    with pytest.raises(DataError, match="3 problems in the data list"):
+        load_datalist(file)
+    datalist, findings = parse_datalist(file)
+    assert [(finding.case, finding.key) for finding in findings] == [
+        ("training[1]", "image"),
+        ("training[3]", "image"),
+        (None, "test"),
+    ]
+    assert [item["case"] for item in datalist["training"]] == ["a", "b"]
+    assert "weak_label" not in datalist["training"][1]  # null is none
 
 
 # --------------------------------------------------------------------------------------------------------------- open

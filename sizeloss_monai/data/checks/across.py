@@ -161,8 +161,10 @@ def _repeated(group: Sequence[CaseFacts], key: str, code: str, what: str) -> lis
     if len(group) < 2:
         return []
     where = Place(group[0].case, key)
-    severity = where.warning if len({case.section for case in group}) == 1 else where.error
-    return [severity(code, f"{what} in {_by_section(group)}", "another for each case")]
+    found = f"{what} in {_by_section(group)}"
+    if len({case.section for case in group}) > 1:
+        return [where.error(code, found, "each in one split only")]
+    return [where.warning(code, found, "each in one case only")]
 
 
 def _by_section(cases: Sequence[CaseFacts]) -> str:

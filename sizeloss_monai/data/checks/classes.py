@@ -67,8 +67,8 @@ def read_classes(datalist: Mapping[str, Any]) -> tuple[Classes, list[Finding]]:
         names = {int(name): str(text) for name, text in given.items()}
 
     unannotated = datalist.get("unannotated", _DEFAULT_UNANNOTATED)
-    if type(unannotated) is not int:
-        expected = f"an integer, or none for {_DEFAULT_UNANNOTATED}"
+    if type(unannotated) is not int or not -1 <= unannotated <= 255:
+        expected = f"an integer from -1 to 255, or none for {_DEFAULT_UNANNOTATED}"
         findings.append(Place(None, "unannotated").error("unannotated-form", f"{unannotated!r}", expected))
         unannotated = _DEFAULT_UNANNOTATED
     if unannotated in names:

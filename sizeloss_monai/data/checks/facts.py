@@ -21,8 +21,8 @@ __all__ = ["ANNOTATIONS", "CaseFacts", "gather_facts"]
 ANNOTATIONS = ("label", "weak_label")
 """The keys of annotations."""
 
-_MAX_ID = 255
-"""The greatest id that weak labels may have; others are not counted."""
+_MIN_ID, _MAX_ID = -1, 255
+"""The ids that are counted: those that weak labels may have, and -1, which may stand for "not annotated"."""
 
 _PERCENTILE_SAMPLES = 1 << 20
 
@@ -105,12 +105,13 @@ def gather_facts(section: str, item: Mapping[str, Any], classes: Classes, num_ch
 
 
 def _count_ids(label: MetaTensor, axis: int) -> dict[int, NDArray[np.int64]]:
-    """The voxels of every id in each slice of a label ``[1, x, y, z]``; negative and too large ids are left out."""
-    slices = np.moveaxis(label[0].numpy(), axis, 0)
-    table = np.stack(
-        [np.bincount(ids[(ids >= 0) & (ids <= _MAX_ID)].astype(np.int64), minlength=_MAX_ID + 1) for ids in slices]
-    )
-    return {int(id_): table[:, id_] for id_ in np.flatnonzero(table.any(axis=0))}
+    """The voxels of every id in each slice of a label ``[1, x, y, z]``; others than those above are left out."""
+    rows = []
+    for ids in np.moveaxis(label[0].numpy(), axis, 0):
+        known = ids[(ids >= _MIN_ID) & (ids <= _MAX_ID)].astype(np.int64)
+        rows.append(np.bincount(known - _MIN_ID, minlength=_MAX_ID - _MIN_ID + 1))
+    table = np.stack(rows)
+    return {int(column) + _MIN_ID: table[:, column] for column in np.flatnonzero(table.any(axis=0))}
 
 
 def _intensity_range(image: MetaTensor) -> float:

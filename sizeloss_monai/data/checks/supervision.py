@@ -58,5 +58,5 @@ def supervision_findings(section: str, item: Mapping[str, Any], datalist: Mappin
     unused = [key for key in _UNUSED.get(mark, ()) if key in own]
     if unused:
         found = f"'{mark}', which leaves {' and '.join(unused)} unused"
-        return [where.warning("supervision-conflict", found, "a mark that uses it, or the case without it")]
+        return [where.warning("supervision-conflict", found, "a mark that uses them, or a case without them")]
     return []
