@@ -129,7 +129,7 @@ def read_tags(item: Mapping[str, Any], where: Place) -> tuple[dict[int, bool | t
     Returns:
         The tags of :py:func:`case_tags`, as far as they can be used; and the findings.
     """
-    given = item.get("tags", {})
+    given = {} if item.get("tags") is None else item["tags"]
     if not isinstance(given, Mapping):
         return {}, [where.error("tags-form", f"{given!r}", "an object with a class id for each tag")]
     tags: dict[int, bool | tuple[int, ...]] = {}

@@ -325,7 +325,7 @@ BROKEN: dict[str, tuple[Broken, list[str]]] = {
         change("c_label.nii.gz", without(2, by=1)),
         [
             "error: case 'c', key 'tags': found true for class 2 (lesion), but no voxel of it in 'label', expected "
-            "false, or voxels"
+            "false, or voxels of it"
         ],
     ),
     "annotated outside tagged slices": (

@@ -183,6 +183,39 @@ def test_random_valid_lists_have_no_errors(cases: list[dict[str, Any]], per: str
     assert [str(finding) for finding in report.findings if finding.severity == "error"] == []
 
 
+json_values = st.recursive(
+    st.none() | st.booleans() | st.integers(-3, 300) | st.floats() | st.sampled_from(["", "1", "image", "a.nii"]),
+    lambda values: st.lists(values, max_size=3) | st.dictionaries(st.sampled_from(["0", "1", "per", "x"]), values),
+    max_leaves=6,
+)
+
+
+@settings(max_examples=150, deadline=None)
+@given(
+    top=st.dictionaries(
+        st.sampled_from(["labels", "unannotated", "size_bounds", "modality", "validation"]), json_values
+    ),
+    bounds=json_values,
+    entry=st.dictionaries(
+        st.sampled_from(["image", "label", "weak_label", "tags", "size_bounds", "supervision", "case", "patient"]),
+        json_values,
+    ),
+)
+def test_no_nonsense_stops_a_check(top: dict[str, Any], bounds: Any, entry: dict[str, Any]) -> None:
+    with tempfile.TemporaryDirectory() as name:
+        save(Path(name, "a.nii"), np.arange(8, dtype=np.float32).reshape(2, 2, 2))
+        save(Path(name, "a_weak.nii"), np.array([[[0, 1], [255, 255]], [[0, 1], [255, 255]]], np.uint8))
+        datalist = {
+            "size_bounds": {"per": "volume", "unit": "mL", "bounds": bounds},
+            **top,
+            "training": [{"image": "a.nii", "weak_label": "a_weak.nii", **entry}],
+        }
+        path = Path(name, "list.json")
+        path.write_text(json.dumps(datalist))
+        report = check_datalist(path)
+    assert json.loads(json.dumps(report.as_dict()))["errors"] == report.num_errors
+
+
 # --------------------------------------------------------------------------------------------------------- the options
 
 
@@ -233,3 +266,29 @@ def test_no_data_list(tmp_path: Path, text: str | None, message: str, capsys: py
     assert main(["check", str(tmp_path / "list.json")]) == 1
     assert message in capsys.readouterr().err
     assert contents(tmp_path) == before
+
+
+# ---------------------------------------------------------------------------------------------------------- real data
+
+
+def test_one_scan_of_acdc_under_two_names(data_root: Path, tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    root = data_root / "acdc" / "training"
+    if not root.is_dir():
+        pytest.skip("no acdc in the real data")
+
+    def item(patient: str) -> dict[str, str]:
+        stem = f"{patient}/{patient}_frame01"
+        return {"image": f"{stem}.nii.gz", "label": f"{stem}_gt.nii.gz", "weak_label": f"{stem}_scribble.nii.gz"}
+
+    datalist = {
+        "labels": {"0": "background", "1": "right ventricle", "2": "myocardium", "3": "left ventricle"},
+        "unannotated": 4,
+        "training": [item("patient074")],
+        "validation": [item("patient076"), item("patient077")],
+    }
+    (tmp_path / "list.json").write_text(json.dumps(datalist))
+    assert main(["check", str(tmp_path / "list.json"), "--base_dir", str(root)]) == 1
+    assert findings(capsys.readouterr().out) == [
+        "error: case 'patient074_frame01', key 'image': found the same voxels in training (patient074_frame01) and "
+        "validation (patient076_frame01), expected each in one split only"
+    ]

@@ -46,18 +46,15 @@ def test_warnings_are_no_errors(tmp_path: Path) -> None:
 
 
 def test_all_problems_at_once(tmp_path: Path) -> None:
-    datalist = make_list(
-        tmp_path, {"1": [3, 2], "x": [0, 1]}, per="volume", unit="mL", bounds={"1": [3, 4], "7": [0, 1]}
-    )
+    own, bounds = {"1": [3, 2], "x": [0, 1]}, {"1": [3, 4], "7": [0, 1]}
+    datalist = make_list(tmp_path, own, per="volume", unit="mL", bounds=bounds)
     datalist["training"].append({"case": "b", "image": str(tmp_path / "b.nii.gz")})
     with pytest.raises(DataError) as error:
         check_datalist_bounds(datalist, datalist["training"])
     first, *lines = str(error.value).splitlines()
     assert first == "5 problems with size bounds:"
-    for line, words in zip(
-        lines, ["key 'image'", "found class 7", "[3, 2]", "the class 'x'", "of case a"], strict=True
-    ):
-        assert words in line
+    expected = ["key 'image'", "found class 7", "[3, 2]", "the class 'x'", "of case a"]
+    assert all(words in line for line, words in zip(lines, expected, strict=True))
     assert str(tmp_path) not in str(error.value)
 
 

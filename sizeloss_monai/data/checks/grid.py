@@ -82,20 +82,23 @@ def read_grid(files: Any) -> Grid | None:
         OSError: if the file cannot be read.
     """
     path = Path(ensure_tuple(files)[0])
+    try:
+        shape, affine = _read_header(path)
+    except (OSError, RuntimeError, nib.filebasedimages.ImageFileError) as err:
+        raise OSError(f"no header of an image in {path.name}") from err
+    return Grid.of(shape, affine)
+
+
+def _read_header(path: Path) -> tuple[Sequence[int], ArrayLike]:
+    """Shape and affine, to RAS or to LPS: the sizes are the same. Every library has its own errors."""
     if path.name.lower().endswith((".nii", ".nii.gz")):
-        try:
-            image = cast(nib.nifti1.Nifti1Image, nib.load(path))
-        except nib.filebasedimages.ImageFileError as err:
-            raise OSError(f"'{path.name}' cannot be read: {err}") from err
-        return Grid.of(image.shape[:3], cast(ArrayLike, image.affine))
+        image = cast(nib.nifti1.Nifti1Image, nib.load(path))
+        return image.shape[:3], cast(ArrayLike, image.affine)
     header = sitk.ImageFileReader()
     header.SetFileName(str(path))
-    try:
-        header.ReadImageInformation()
-    except RuntimeError as err:
-        raise OSError(f"'{path.name}' cannot be read.") from err
+    header.ReadImageInformation()
     size, spacing = header.GetSize()[:3], header.GetSpacing()[:3]
     direction = np.asarray(header.GetDirection()).reshape(header.GetDimension(), -1)[:3, :3]
     affine = np.eye(4)
-    affine[: len(size), : len(size)] = direction * np.asarray(spacing)  # LPS or RAS: the sizes are the same
-    return Grid.of(size, affine)
+    affine[: len(size), : len(size)] = direction * np.asarray(spacing)
+    return size, affine

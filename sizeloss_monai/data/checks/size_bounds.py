@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from sizeloss_monai.data.annotations import SizeBounds, read_common_bounds, read_own_bounds, read_tags
 from sizeloss_monai.data.checks.classes import Classes, read_classes
 from sizeloss_monai.data.checks.facts import CaseFacts
-from sizeloss_monai.data.checks.grid import read_grid
+from sizeloss_monai.data.checks.grid import Grid, read_grid
 from sizeloss_monai.data.findings import DataError, Finding, Place, listed
 
 __all__ = ["bounds_findings", "check_datalist_bounds"]
@@ -129,7 +129,7 @@ def _compared(
                 findings.append(_image_finding(bound, problem, f"({whole:.4g} {bound.unit})", where))
             elif problem:
                 beyond.setdefault((bound, problem), []).append(case.case)
-            findings += _annotation_findings(bound, class_id, case, where)
+            findings += _annotation_findings(bound, class_id, case, case.grid, where)
     for (bound, problem), names in beyond.items():
         of = "every case" if len(names) == len(cases) else f"case {listed(names, 5)}"
         findings.append(_image_finding(bound, problem, f"of {of}", _LIST))
@@ -168,10 +168,9 @@ def _image_finding(bound: _Bound, problem: _Problem, of: str, where: Place) -> F
     return where.warning("bounds-above-image", found, "a size that fits, or null (is the unit right?)")
 
 
-def _annotation_findings(bound: _Bound, class_id: int, case: CaseFacts, where: Place) -> list[Finding]:
+def _annotation_findings(bound: _Bound, class_id: int, case: CaseFacts, grid: Grid, where: Place) -> list[Finding]:
     """How bounds contradict what is annotated; a weak annotation is a lower limit of the size."""
-    assert case.grid is not None
-    voxel_size = case.grid.voxel_size(bound.per, bound.unit)
+    voxel_size = grid.voxel_size(bound.per, bound.unit)
 
     def sizes_in(key: str) -> NDArray[np.float64]:
         """Of every slice that has the class, or of the volume; none where there is no such annotation."""

@@ -53,7 +53,9 @@ def _contradictions(
     """How a tag contradicts the number of voxels of its class in each slice of an annotation."""
     if tag is True:
         if key == "label" and not count.any():
-            return [where.error("tag-conflict", f"true for {name}, but no voxel of it in '{key}'", "false, or voxels")]
+            return [
+                where.error("tag-conflict", f"true for {name}, but no voxel of it in '{key}'", "false, or voxels of it")
+            ]
         return []
     if not tag:
         if count.any():
