@@ -487,6 +487,14 @@ BROKEN: dict[str, tuple[Broken, list[str]]] = {
         both(entry("a", case="x"), entry("b", case="x")),
         ["error: data list, key 'case': found case 'x' 2 times, expected each name once"],
     ),
+    "entry twice": (
+        lambda folder, datalist: datalist["validation"].append(datalist["validation"][1]),
+        [
+            "error: data list, key 'case': found case 'f' 2 times, expected each name once",
+            "warning: case 'f', key 'image': found the same file in validation (f, f), expected each in one case only",
+            "warning: case 'f', key 'label': found the same file in validation (f, f), expected each in one case only",
+        ],
+    ),
     "same scan in two splits": (
         lambda folder, datalist: shutil.copy(folder / "a.nii.gz", folder / "f.nii.gz"),
         [

@@ -54,9 +54,10 @@ def split_findings(cases: Sequence[CaseFacts]) -> list[Finding]:
         for _, group in _grouped(cases, lambda case, key=key: ensure_tuple(case.item.get(key, ()))):  # type: ignore[misc]
             findings += _repeated(group, key, "duplicate-file", "the same file")
     for _, group in _grouped(cases, lambda case: [case.digest] if case.digest else []):
-        first_of_file = {str(case.item["image"]): case for case in reversed(group)}  # the same file has been told
-        group = [case for case in group if case in first_of_file.values()]
-        findings += _repeated(group, "image", "duplicate-image", "the same voxels")
+        of_file: dict[str, CaseFacts] = {}
+        for case in group:
+            of_file.setdefault(str(case.item["image"]), case)  # of one file it has been said
+        findings += _repeated(list(of_file.values()), "image", "duplicate-image", "the same voxels")
     return findings
 
 
