@@ -115,12 +115,8 @@ class WeakScoreHandler(IgniteMetricHandler):
             engine: a MONAI evaluator after an iteration, decollated, whose prediction is one-hot.
         """
         for item in evaluated_items(engine):
-            found = {name: item.get(key) for name, key in self.keys.items()}
-            given = {
-                name: None if value is None else torch.as_tensor(value)[None] if name == "voxel_size" else value[None]
-                for name, value in found.items()
-            }
-            self.score(given.pop("pred"), given.pop("weak_label"), **given)
+            given = {name: torch.as_tensor(item[key])[None] for name, key in self.keys.items() if key in item}
+            self.score(given.pop("pred"), given.pop("weak_label", None), **given)
 
     def completed(self, engine: Engine, name: str) -> None:
         """

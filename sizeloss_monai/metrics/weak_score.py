@@ -71,7 +71,7 @@ class WeakScoreMetric(CumulativeIterationMetric):
             crf_energy or CRFEnergyMetric(),
         )
 
-    def _compute_tensor(  # type: ignore[override]
+    def _compute_tensor(
         self,
         y_pred: torch.Tensor,
         y: torch.Tensor | None = None,

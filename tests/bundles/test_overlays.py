@@ -81,6 +81,7 @@ def test_no_overlay_is_left_out() -> None:
         "volume_bounds.yaml",
         "augmented_copies.yaml",
         "scribbles.yaml",
+        "select_without_masks.yaml",
         "small_3d.yaml",  # for volumes, in test_other_bundles.py
     }
 
@@ -340,3 +341,41 @@ def test_scribbles_take_the_place_of_made_weak_labels(tiny: str, tmp_path: Path)
     total, terms = loss_of(made, batch)
     assert set(terms) == {"partial_ce", "size"}
     assert torch.isfinite(total)
+
+
+def scalars_of(run: Path) -> dict[str, dict[int, float]]:
+    """By tag, the values of a run's epochs."""
+    scalars: dict[str, dict[int, float]] = {}
+    for file in (run / "tensorboard").iterdir():
+        events = EventAccumulator(str(file)).Reload()
+        for tag in events.Tags()["scalars"]:
+            scalars.setdefault(tag, {}).update({event.step: event.value for event in events.Scalars(tag)})
+    return scalars
+
+
+def test_full_masks_do_not_choose_the_epoch(tiny: str, tmp_path: Path) -> None:
+    """Masks of the validation cases that say the opposite change the true Dice, and nothing else."""
+    folder = tmp_path / "data"
+    write_cine_phantoms(folder, num_patients=2, splits=(0.5, 0.5, 0.0), with_scribbles=True)
+    chosen, scalars = {}, {}
+    for name in ("right", "wrong"):
+        if name == "wrong":
+            for item in json.loads((folder / "datalist.json").read_text())["validation"]:
+                mask = nib.load(folder / item["label"])
+                opposite = np.where(np.asarray(mask.dataobj) == 3, 0, 3).astype(np.uint8)
+                nib.save(nib.Nifti1Image(opposite, mask.affine), folder / item["label"])
+        overlays = [tiny, "scribbles.yaml", "select_without_masks.yaml"]
+        made = workflow(folder, tmp_path / name, overlays, unannotated=255, batch_size=16, epochs=3)
+        made.run()
+        scalars[name] = scalars_of(tmp_path / name)
+        chosen[name] = torch.load(tmp_path / name / "checkpoints" / "model.pt", weights_only=True)
+        evaluator = made.parser.get_parsed_content("validate#evaluator")
+        scores = scalars[name]["val_weak_score"]
+        assert evaluator.state.best_metric_epoch == max(scores, key=lambda epoch: scores[epoch])
+        assert made.parser.get_parsed_content("lr_metric")(None) == pytest.approx(scores[3])
+    weak = ("val_weak_score", "val_annotated_dice", "val_crf_energy", "loss")
+    assert {tag: scalars["right"][tag] for tag in weak} == {tag: scalars["wrong"][tag] for tag in weak}
+    assert scalars["right"]["val_mean_dice"] != scalars["wrong"]["val_mean_dice"]
+    assert "val_size_violation" not in scalars["right"], "the list has no bounds"
+    for key, tensor in chosen["right"].items():
+        assert torch.equal(tensor, chosen["wrong"][key])
