@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import importlib
 import json
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -177,3 +178,72 @@ def test_perfect_masks_score_one(tmp_path: Path) -> None:
     rows = (tmp_path / "scores.csv").read_text().splitlines()
     assert rows[0] == "case,dice_3d,dice_2d,hd95_mm"
     assert [row.split(",")[1:] for row in rows[1:]] == [["1.0000", "1.0000", "0.0000"]] * 2
+
+
+def make_run_with_scores(folder: Path, scalars: dict[str, list[float]]) -> None:
+    """What a training with configs/select_without_masks.yaml leaves, as far as the study reads it."""
+    make_finished_run(folder, [0.5], seed=3)
+    shutil.rmtree(folder / "tensorboard")
+    record = json.loads((folder / "run.json").read_text())
+    record[0]["command"] = [
+        "/opt/x/__main__.py",
+        "run",
+        "--dataset_dir",
+        "/home/me/acdc",
+        "--lr",
+        "['a/b.yaml','/tmp/c.yaml']",
+    ]
+    (folder / "run.json").write_text(json.dumps(record))
+    with SummaryWriter(str(folder / "tensorboard")) as writer:
+        for tag, values in scalars.items():
+            for epoch, value in enumerate(values, start=1):
+                writer.add_scalar(tag, value, 5 * epoch)
+
+
+SCORES = {
+    "val_mean_dice": [0.2, 0.5, 0.7, 0.8, 0.6],
+    "val_weak_score": [0.1, 0.4, 0.9, 0.8, 0.5],
+    "val_annotated_dice": [0.2, 0.5, 0.9, 0.9, 0.6],
+    "val_size_violation": [0.5, 0.3, 0.2, 0.1, 0.25],
+}
+
+
+def test_selection_study_compares_the_chosen_epochs(tmp_path: Path) -> None:
+    make_run_with_scores(tmp_path / "a", SCORES)
+    make_run_with_scores(tmp_path / "b", {**SCORES, "val_weak_score": SCORES["val_mean_dice"]})
+    output = tmp_path / "study"
+    made = run_script(
+        "scripts/selection_study.py", "--runs", str(tmp_path / "a"), str(tmp_path / "b"), "--output", str(output)
+    )
+    assert made.returncode == 0, made.stderr
+    with (tmp_path / "study.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    of_a = {row["chosen_by"]: row for row in rows if row["run"] == "a"}
+    found = {name: (int(row["epoch"]), float(row["true_dice"]), float(row["below_best"])) for name, row in of_a.items()}
+    assert found == {
+        "weak score": (15, 0.7, 0.1),
+        "annotated Dice alone": (15, 0.7, 0.1),  # the first of two equally good ones
+        "size violation alone": (20, 0.8, 0.0),
+        "last epoch": (25, 0.6, 0.2),
+        "true Dice": (20, 0.8, 0.0),
+    }
+    assert float(of_a["weak score"]["spearman"]) == pytest.approx(0.9)
+    assert float(of_a["size violation alone"]["spearman"]) == pytest.approx(1.0)
+    assert {(row["seed"], row["commit"], row["validations"]) for row in rows} == {("3", "abc", "5")}
+    assert (
+        rows[0]["command"]
+        == "python -m monai.bundle run --dataset_dir acdc --lr '['\"'\"'a/b.yaml'\"'\"','\"'\"'c.yaml'\"'\"']'"
+    )
+    with (tmp_path / "study_epochs.csv").open() as file:
+        assert len(list(csv.DictReader(file))) == 10
+    table = (tmp_path / "study.md").read_text().splitlines()
+    assert table[2] == "| weak score | 0.750 | 0.050 | 0.100 | 0.95 | 2 |"
+    assert table[-1] == "| true Dice | 0.800 | 0.000 | 0.000 |  | 2 |"
+
+
+def test_selection_study_of_a_run_without_scores(tmp_path: Path) -> None:
+    make_run_with_scores(tmp_path / "a", {"val_mean_dice": [0.1]})
+    made = run_script("scripts/selection_study.py", "--runs", str(tmp_path / "a"), "--output", str(tmp_path / "study"))
+    assert made.returncode != 0
+    assert "found no val_weak_score" in made.stderr
+    assert not list(tmp_path.glob("study*"))
