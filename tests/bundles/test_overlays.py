@@ -12,12 +12,13 @@ import nibabel as nib
 import numpy as np
 import pytest
 import torch
-from bundle_runs import BUNDLE, ROOT
+from bundle_runs import BUNDLE, ROOT, make_workflow
 from monai.bundle import ConfigParser, ConfigWorkflow
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from sizeloss_monai.bundle import ConfigError
 from sizeloss_monai.data import write_cine_phantoms
+from sizeloss_monai.metrics import size_violation
 
 PROTOCOLS = ("small.yaml", "paper.yaml", "demo.yaml", "release.yaml")
 SUPERVISION = ("partial_ce.yaml", "tags.yaml", "common_bounds.yaml", "individual_bounds.yaml", "full.yaml")
@@ -379,3 +380,39 @@ def test_full_masks_do_not_choose_the_epoch(tiny: str, tmp_path: Path) -> None:
     assert "val_size_violation" not in scalars["right"], "the list has no bounds"
     for key, tensor in chosen["right"].items():
         assert torch.equal(tensor, chosen["wrong"][key])
+
+
+def test_an_epoch_is_chosen_where_nobody_has_masks(tiny: str, tmp_path: Path) -> None:
+    folder = tmp_path / "data"
+    file = write_cine_phantoms(folder, num_patients=2, splits=(0.5, 0.5, 0.0), with_scribbles=True)
+    datalist = json.loads(file.read_text())
+    for item in datalist["training"] + datalist["validation"]:
+        (folder / item.pop("label")).unlink()
+    bounds = {"1": [20, 300], "2": [20, 300], "3": [10, 200]}
+    datalist["size_bounds"] = {"per": "volume", "unit": "mL", "source": "made up", "bounds": bounds}
+    file.write_text(json.dumps(datalist))
+    made = make_workflow(
+        "cardiac_scribble_segmentation",
+        ["train.yaml", tiny, "configs/select_without_masks.yaml"],
+        folder,
+        tmp_path / "run",
+        unannotated=255,
+        terms=["partial_ce"],
+        epochs=2,
+    )
+    made.initialize()
+    made.run()
+    scalars = scalars_of(tmp_path / "run")
+    dice, violation, energy = (scalars[f"val_{name}"] for name in ("annotated_dice", "size_violation", "crf_energy"))
+    expected = {epoch: dice[epoch] - violation[epoch] - 0.1 * energy[epoch] for epoch in (1, 2)}
+    assert scalars["val_weak_score"] == pytest.approx(expected, abs=1e-5)
+    assert "val_mean_dice" not in scalars
+    evaluator = made.parser.get_parsed_content("validate#evaluator")
+    (item,) = evaluator.state.batch
+    torch.testing.assert_close(torch.as_tensor(item["size_bounds"])[3], torch.tensor([10.0, 200.0]))
+    sizes = torch.as_tensor(evaluator.state.output[0]["pred"]).flatten(1).sum(dim=1) * item["voxel_size"]
+    torch.testing.assert_close(
+        evaluator.state.metric_details["val_weak_score"][-1, 1],
+        size_violation(sizes, torch.as_tensor(item["size_bounds"]))[1:].mean(),
+    )
+    assert (tmp_path / "run" / "checkpoints" / "model.pt").is_file()
