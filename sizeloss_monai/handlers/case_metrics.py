@@ -37,23 +37,29 @@ def evaluated_items(engine: Engine) -> list[dict[str, Any]]:
 
 
 class LabelledMetricHandler(IgniteMetricHandler):
-    """A metric of prediction and full mask, over the cases that have a mask; where none has, nothing is logged.
+    """A metric of prediction and full mask, over the cases that have a mask.
 
-    For additional metrics of an evaluator. A key metric must be measured in every epoch.
+    Where none has, an additional metric is not logged. A key metric, which MONAI asks for in every epoch, is NaN.
     """
 
     def __init__(
-        self, metric_fn: CumulativeIterationMetric, label_key: str = CommonKeys.LABEL, pred_key: str = CommonKeys.PRED
+        self,
+        metric_fn: CumulativeIterationMetric,
+        label_key: str = CommonKeys.LABEL,
+        pred_key: str = CommonKeys.PRED,
+        is_key: bool = False,
     ) -> None:
         """
         Args:
             metric_fn: of ``y_pred`` and ``y``, one item at a time.
             label_key: of the full mask, in batch or output.
             pred_key: of the prediction after postprocessing.
+            is_key: whether it is the evaluator's key metric.
         """
         super().__init__(metric_fn=metric_fn)
         self.label_key = label_key
         self.pred_key = pred_key
+        self.is_key = is_key
 
     def iteration_completed(self, engine: Engine) -> None:
         """
@@ -73,6 +79,8 @@ class LabelledMetricHandler(IgniteMetricHandler):
         """
         if len(self.metric_fn):
             super().completed(engine, name)
+        elif self.is_key:
+            engine.state.metrics[name] = float("nan")
 
 
 class WeakScoreHandler(IgniteMetricHandler):
