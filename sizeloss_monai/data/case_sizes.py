@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -14,8 +13,9 @@ from numpy.typing import NDArray
 from sizeloss_monai.data.checks.reading import read_volume
 from sizeloss_monai.data.checks.volumes import label_findings
 from sizeloss_monai.data.findings import DataError, Finding, Place
+from sizeloss_monai.data.grid import Grid
 
-__all__ = ["CaseSizes", "measure_grid", "measure_sizes", "slice_axis", "voxel_size"]
+__all__ = ["CaseSizes", "measure_grid", "measure_sizes"]
 
 
 @dataclass(frozen=True)
@@ -38,37 +38,6 @@ class CaseSizes:
     sizes: Mapping[int, NDArray[np.float64]]
 
 
-def slice_axis(affine: NDArray[Any]) -> int:
-    """The axis of slices: that of widest spacing, or the last one where none is wider by more than 1 %.
-
-    Args:
-        affine: of the file, ``[4, 4]``, in mm.
-
-    Returns:
-        0, 1 or 2; as :py:class:`sizeloss_monai.transforms.ThroughPlaneLast` has it.
-    """
-    spacing = np.linalg.norm(np.asarray(affine, dtype=np.float64)[:3, :3], axis=0)
-    return int(spacing.argmax()) if spacing.max() > 1.01 * spacing[2] else 2
-
-
-def voxel_size(affine: NDArray[Any], per: str) -> float:
-    """The size of a voxel in the unit of bounds.
-
-    Args:
-        affine: of the file, ``[4, 4]``, in mm.
-        per: ``"volume"`` for mL, :math:`|\\det A| / 1000`; ``"slice"`` for mm2, the area of the parallelogram that the
-            two axes within a slice span.
-
-    Returns:
-        The size, right under any spacing, rotation, reflection and shear.
-    """
-    columns = np.asarray(affine, dtype=np.float64)[:3, :3]
-    if per == "volume":
-        return float(abs(np.linalg.det(columns)) / 1000)
-    first, second = (axis for axis in range(3) if axis != slice_axis(affine))
-    return float(np.linalg.norm(np.cross(columns[:, first], columns[:, second])))
-
-
 def measure_grid(item: Mapping[str, Any], key: str, per: str) -> CaseSizes:
     """The sizes of a case's voxels and of the whole, without those of classes.
 
@@ -83,7 +52,7 @@ def measure_grid(item: Mapping[str, Any], key: str, per: str) -> CaseSizes:
     Raises:
         DataError: when the file cannot be read, is no volume, or its voxels have no size.
     """
-    return _grid(item, key, per, _read(item, key))
+    return _sizes_of_grid(item, per, _grid(item, key, _read(item, key)))
 
 
 def measure_sizes(
@@ -112,14 +81,15 @@ def measure_sizes(
     problems = label_findings(volume, Place(str(item["case"]), key), allowed, unannotated)
     if problems:
         raise DataError(str(problems[0]))
-    grid = _grid(item, key, per, volume)
-    ids = np.moveaxis(volume[0].numpy().astype(np.int64), slice_axis(volume.affine.numpy()), 0)
+    grid = _grid(item, key, volume)
+    of_grid = _sizes_of_grid(item, per, grid)
+    ids = np.moveaxis(volume[0].numpy().astype(np.int64), grid.axis, 0)
     sizes: dict[int, NDArray[np.float64]] = {}
     for class_id in np.unique(ids).tolist():
         if class_id not in (0, unannotated):
             counts = (ids == class_id).sum(axis=(1, 2)) if per == "slice" else np.array([(ids == class_id).sum()])
-            sizes[class_id] = counts[counts > 0] * grid.voxel
-    return CaseSizes(grid.case, grid.patient, grid.voxel, grid.whole, sizes)
+            sizes[class_id] = counts[counts > 0] * of_grid.voxel
+    return replace(of_grid, sizes=sizes)
 
 
 def _read(item: Mapping[str, Any], key: str) -> MetaTensor:
@@ -130,14 +100,18 @@ def _read(item: Mapping[str, Any], key: str) -> MetaTensor:
     return volume
 
 
-def _grid(item: Mapping[str, Any], key: str, per: str, volume: MetaTensor) -> CaseSizes:
+def _grid(item: Mapping[str, Any], key: str, volume: MetaTensor) -> Grid:
+    """The grid of a volume, whose voxels must have a size."""
+    grid = Grid.of(volume.shape[1:], volume.affine)
+    if grid is None:
+        found = f"shape {tuple(volume.shape[1:])} and an affine of determinant {volume.affine.det().item():g}"
+        expected = "a 3D volume with voxels of a positive size"
+        raise DataError(str(Place(str(item["case"]), key).error("singular-affine", found, expected)))
+    return grid
+
+
+def _sizes_of_grid(item: Mapping[str, Any], per: str, grid: Grid) -> CaseSizes:
     """What :py:func:`measure_grid` gives."""
-    shape, affine = tuple(volume.shape[1:]), volume.affine.numpy()
-    voxel = voxel_size(affine, per) if len(shape) == 3 else float("nan")
-    if not 0 < voxel < float("inf"):
-        raise DataError(
-            f"case '{item['case']}', key '{key}': found shape {shape} and voxels of {voxel:g} "
-            f"{'mL' if per == 'volume' else 'mm2'}, expected a 3D volume with voxels of a positive size"
-        )
-    count = math.prod(shape) // (1 if per == "volume" else shape[slice_axis(affine)])
-    return CaseSizes(str(item["case"]), str(item.get("patient", item["case"])), voxel, voxel * count, {})
+    unit = "mL" if per == "volume" else "mm2"
+    case = str(item["case"])
+    return CaseSizes(case, str(item.get("patient", case)), grid.voxel_size(per, unit), grid.image_size(per, unit), {})

@@ -57,7 +57,7 @@ def write_phantoms(root: Path) -> None:
         "a": (weak, {"tags": {"1": True, "2": [7]}}),
         "b": (weak, {"size_bounds": {"2": [0.002, 0.1]}}),
         "c": (full, {"supervision": "full", "tags": {"1": [6, 7, 8, 9], "2": True}, "size_bounds": {"1": [0.4, 0.6]}}),
-        "d": (none, {"supervision": "tags", "tags": {"1": True, "2": False}}),
+        "d": (none, {"supervision": "bounds", "tags": {"1": True, "2": False}}),
         "e": (weak + full, {}),
         "f": (full, {}),
     }
@@ -291,7 +291,7 @@ BROKEN: dict[str, tuple[Broken, list[str]]] = {
         ["warning: case 'a', key 'weak_label': found no annotated voxel, all are 255, expected some, or no such key"],
     ),
     "no background": (
-        both(entry("c", label=None, supervision="tags"), everywhere("_weak_label.nii.gz", without(0, by=IGNORED))),
+        both(entry("c", label=None, supervision="bounds"), everywhere("_weak_label.nii.gz", without(0, by=IGNORED))),
         [
             "warning: data list, key 'weak_label': found no voxel annotated as class 0 (background) in any of 2 "
             "training cases, expected some: otherwise size bounds alone keep a network from calling every voxel a "
@@ -348,7 +348,7 @@ BROKEN: dict[str, tuple[Broken, list[str]]] = {
     ),
     # bounds
     "bounds without a unit": (
-        top(size_bounds=None),
+        both(top(size_bounds=None), entry("d", supervision="tags")),
         [
             f"error: case '{case}', key 'size_bounds': found bounds without a unit, expected 'per' and 'unit' in the "
             "data list's 'size_bounds'"
@@ -461,6 +461,13 @@ BROKEN: dict[str, tuple[Broken, list[str]]] = {
         [
             "warning: case 'a', key 'supervision': found 'none', which leaves weak_label and tags unused, expected a "
             "mark that uses them, or a case without them"
+        ],
+    ),
+    "bounds that are not used": (
+        entry("d", supervision="tags", size_bounds={"1": [0.4, 0.6]}),
+        [
+            "warning: case 'd', key 'supervision': found 'tags', which leaves size_bounds unused, expected a mark that "
+            "uses them, or a case without them"
         ],
     ),
     "nothing to learn from": (

@@ -7,14 +7,11 @@ import nibabel as nib
 import numpy as np
 import pytest
 import SimpleITK
-from hypothesis import given, settings
 from hypothesis import strategies as st
-from monai.data import MetaTensor
 from scipy.spatial.transform import Rotation
 
 from sizeloss_monai.data import DataError, make_affine
-from sizeloss_monai.data.case_sizes import measure_grid, measure_sizes, slice_axis, voxel_size
-from sizeloss_monai.transforms import ThroughPlaneLast
+from sizeloss_monai.data.case_sizes import measure_grid, measure_sizes
 
 SPACINGS = st.tuples(*[st.floats(0.3, 12)] * 3)
 ANGLES = st.tuples(*[st.floats(-180, 180)] * 3)
@@ -40,33 +37,6 @@ def blocks() -> np.ndarray:
     ids[:2, 0, 2] = 1
     ids[4, :, 2] = 3
     return ids
-
-
-@settings(max_examples=40)
-@given(SPACINGS, ANGLES, st.booleans())
-def test_voxels_under_any_rotation(spacing: tuple[float, ...], angles: tuple[float, ...], flip: bool) -> None:
-    affine = affine_of(spacing, angles, flip)
-    assert voxel_size(affine, "volume") == pytest.approx(np.prod(spacing) / 1000)
-    assert voxel_size(affine, "slice") == pytest.approx(np.prod(spacing) / spacing[slice_axis(affine)])
-
-
-def test_voxels_under_shear() -> None:
-    # slices that are shifted against each other, as of a tilted gantry: neither size of a voxel changes
-    affine = np.diag([1.5, 2.0, 8.0, 1.0])
-    affine[1, 2] = 3.0
-    assert voxel_size(affine, "volume") == pytest.approx(1.5 * 2 * 8 / 1000)
-    assert voxel_size(affine, "slice") == pytest.approx(1.5 * 2)
-    affine[0, 1] = 1.0  # axes within the slice that are not at right angles: base times height
-    assert voxel_size(affine, "slice") == pytest.approx(1.5 * 2)
-
-
-@settings(max_examples=40)
-@given(st.permutations([1.0, 1.005, 1.5, 10.0]), ANGLES)
-def test_slices_are_those_of_training(spacing: list[float], angles: tuple[float, ...]) -> None:
-    affine = affine_of(tuple(spacing[:3]), angles)
-    scan = MetaTensor(np.zeros((1, 4, 5, 6)), affine=affine)
-    moved = ThroughPlaneLast()(scan)
-    assert moved.shape[-1] == 4 + slice_axis(affine)
 
 
 @pytest.mark.parametrize("per", ["slice", "volume"])

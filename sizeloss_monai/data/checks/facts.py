@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 
 from sizeloss_monai.data.checks.cases import read_case
 from sizeloss_monai.data.checks.classes import Classes
-from sizeloss_monai.data.checks.grid import Grid
 from sizeloss_monai.data.findings import Finding, Place
+from sizeloss_monai.data.grid import Grid
 
 __all__ = ["ANNOTATIONS", "CaseFacts", "gather_facts"]
 

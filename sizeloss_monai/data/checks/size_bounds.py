@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 from sizeloss_monai.data.annotations import SizeBounds, read_common_bounds, read_own_bounds, read_tags
 from sizeloss_monai.data.checks.classes import Classes, read_classes
 from sizeloss_monai.data.checks.facts import CaseFacts
-from sizeloss_monai.data.checks.grid import Grid, read_grid
 from sizeloss_monai.data.findings import DataError, Finding, Place, listed
+from sizeloss_monai.data.grid import Grid, read_grid
 
 __all__ = ["bounds_findings", "check_datalist_bounds"]
 

@@ -19,11 +19,11 @@ _NEEDS: dict[str, tuple[str, ...]] = {
 """What a case must have one of, by its mark. Weak labels, tags and bounds can be made from a full annotation."""
 
 _UNUSED: dict[str, tuple[str, ...]] = {
-    "tags": ("weak_label",),
-    "bounds": ("weak_label", "tags"),
+    "tags": ("weak_label", "size_bounds"),
+    "bounds": ("weak_label",),
     "none": ("weak_label", "tags", "size_bounds"),
 }
-"""What a person gave for nothing, by the mark."""
+"""What a person gave for nothing, by the mark; see :py:func:`sizeloss_monai.data.annotated_items`."""
 
 
 def supervision_findings(section: str, item: Mapping[str, Any], datalist: Mapping[str, Any]) -> list[Finding]:
