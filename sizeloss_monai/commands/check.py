@@ -24,7 +24,7 @@ def add(commands: argparse._SubParsersAction) -> None:
     )
     parser.add_argument("datalist", type=Path, help="the data list (JSON)")
     parser.add_argument(
-        "--base_dir", type=Path, help="the folder that the list's paths are relative to; default: that of the list"
+        "--dataset_dir", type=Path, help="the folder that the list's paths are relative to; default: that of the list"
     )
     parser.add_argument(
         "--output",
@@ -42,7 +42,7 @@ def _run(args: argparse.Namespace) -> int:
 
     output = args.output or args.datalist.with_name(f"{args.datalist.stem}_check.json")
     replaces = _is_earlier_report(output, args.datalist)
-    report = check_datalist(args.datalist, args.base_dir, args.num_workers, progress=True)
+    report = check_datalist(args.datalist, args.dataset_dir, args.num_workers, progress=True)
     for finding in report.findings:
         print(f"{finding.severity}: {finding}")
     if report.findings:

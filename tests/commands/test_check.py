@@ -219,11 +219,11 @@ def test_no_nonsense_stops_a_check(top: dict[str, Any], bounds: Any, entry: dict
 # --------------------------------------------------------------------------------------------------------- the options
 
 
-def test_output_and_base_dir(folder: Path, tmp_path: Path) -> None:
+def test_output_and_dataset_dir(folder: Path, tmp_path: Path) -> None:
     path = Path(shutil.move(folder / "datalist.json", tmp_path / "list.json"))
     assert main(["check", str(path)]) == 1  # no file is beside the list
     output = tmp_path / "reports" / "check.json"
-    assert main(["check", str(path), "--base_dir", str(folder), "--output", str(output)]) == 0
+    assert main(["check", str(path), "--dataset_dir", str(folder), "--output", str(output)]) == 0
     assert json.loads(output.read_text())["errors"] == 0
 
 
@@ -287,7 +287,7 @@ def test_one_scan_of_acdc_under_two_names(data_root: Path, tmp_path: Path, capsy
         "validation": [item("patient076"), item("patient077")],
     }
     (tmp_path / "list.json").write_text(json.dumps(datalist))
-    assert main(["check", str(tmp_path / "list.json"), "--base_dir", str(root)]) == 1
+    assert main(["check", str(tmp_path / "list.json"), "--dataset_dir", str(root)]) == 1
     assert findings(capsys.readouterr().out) == [
         "error: case 'patient074_frame01', key 'image': found the same voxels in training (patient074_frame01) and "
         "validation (patient076_frame01), expected each in one split only"
