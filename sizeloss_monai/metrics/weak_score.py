@@ -26,6 +26,10 @@ class WeakScoreMetric(CumulativeIterationMetric):
     both in the unit of Dice: :math:`v` is the Dice that a mask of a wrong size must lose. Of what no case has, bounds
     say, the score does without: see :meth:`parts`.
 
+    The weights were set on ACDC's left ventricle, scribbles of 30 validation volumes, bounds of 20 to 400 mL: over 32
+    networks, trained in 16 ways to a true Dice of .12 to .92, the rank correlation of the score with it is .97, of
+    :math:`D` alone .97, of :math:`-e` .94, and of :math:`-v` .16: bounds that wide tell wrong masks from possible ones.
+
     The Dice over annotated voxels needs voxels annotated as background. Where there are none, all it measures is
     whether the annotated voxels of the target are found, and the score is only as good as the bounds are narrow.
 
@@ -45,7 +49,7 @@ class WeakScoreMetric(CumulativeIterationMetric):
     def __init__(
         self,
         size_weight: float = 1.0,
-        crf_weight: float = 0.1,
+        crf_weight: float = 0.25,
         annotated_dice: AnnotatedDiceMetric | None = None,
         size_violation: SizeViolationMetric | None = None,
         crf_energy: CRFEnergyMetric | None = None,
