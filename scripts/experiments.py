@@ -66,7 +66,8 @@ class Run:
         """The command, to be run in the project's folder, that trains it or evaluates it on the validation cases."""
         dataset = SPECIFICATION["datasets"][self.dataset]
         configs = f"bundles/{dataset['bundle']}/configs"
-        overlays = [*dataset[setting.protocol], *SPECIFICATION["runs"][self.name]]
+        chosen = SPECIFICATION["runs"][self.name]
+        overlays = [*dataset[setting.protocol], *(chosen if isinstance(chosen, list) else [])]
         files = [f"{configs}/train.yaml", *(f"configs/{overlay}.yaml" for overlay in overlays)]
         files += [f"{configs}/evaluate.yaml"] * evaluate
         options: dict[str, Any] = {
@@ -74,6 +75,7 @@ class Run:
             "output_dir": self.folder(setting),
             "seed": self.seed,
             "resume": "true",
+            **(chosen if isinstance(chosen, dict) else {}),
         }
         if setting.epochs is not None:
             options["epochs"] = setting.epochs

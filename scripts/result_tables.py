@@ -10,7 +10,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from csv_files import read_case_means, write_csv
+from csv_files import read_case_means, read_class_means, write_csv
 from experiments import Row, Run, Setting, Table
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
@@ -67,6 +67,8 @@ def run_record(row: Row, run: Run, setting: Setting) -> tuple[dict[str, Any], di
         record |= {f"{metric}_mean": f"{mean:.4f}", f"{metric}_std": f"{std:.4f}"}
         if metric == "hd95_mm":
             record["hd95_undefined"] = len(cases) - defined
+    by_class = read_class_means(folder / "evaluation" / "validation" / "val_mean_dice_raw.csv")
+    record["dice_3d_by_class"] = " ".join(f"{mean:.4f}" for mean in by_class)
     generic = Setting(setting.protocol, Path("data"), Path("runs"), setting.epochs)
     record |= {
         "paper_dice": "" if row.paper is None else row.paper,
@@ -91,16 +93,24 @@ def _cell(records: list[dict[str, Any]], metric: str) -> str:
     return f"{statistics.mean(means):.{digits}f} ± {deviation:.{digits}f}"
 
 
+def _classes(records: list[dict[str, Any]]) -> str:
+    """Mean 3D DSC of each class, over seeds."""
+    by_seed = [[float(mean) for mean in record["dice_3d_by_class"].split()] for record in records]
+    return " / ".join(f"{statistics.mean(means):.3f}" for means in zip(*by_seed, strict=True))
+
+
 def _markdown(rows: list[list[dict[str, Any]]]) -> str:
     """One line a row; columns that are empty throughout are left out."""
-    lines = [["supervision", *HEADINGS.values(), "epochs", "seeds", "minutes", "paper's DSC"]]
+    lines = [["supervision", *HEADINGS.values(), "3D DSC by class", "epochs", "seeds", "minutes", "paper's DSC"]]
     for records in rows:
         first = records[0]
         minutes = statistics.mean(float(record["minutes"]) for record in records)
         paper = "" if first["paper_dice"] == "" else f"{first['paper_dice']:.2f}"
         seeds = ", ".join(str(record["seed"]) for record in records)
         scores = [_cell(records, metric) for metric in HEADINGS]
-        lines.append([first["supervision"], *scores, str(first["epochs"]), seeds, f"{minutes:.0f}", paper])
+        lines.append(
+            [first["supervision"], *scores, _classes(records), str(first["epochs"]), seeds, f"{minutes:.0f}", paper]
+        )
     kept = [column for column in range(len(lines[0])) if any(line[column] for line in lines[1:])]
     text = [" | ".join(line[column] for column in kept) for line in lines]
     return "\n".join(f"| {line} |" for line in [text[0], " | ".join(["---"] * len(kept)), *text[1:]]) + "\n"

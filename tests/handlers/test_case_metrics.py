@@ -97,6 +97,11 @@ def test_without_any_mask_the_true_dice_is_not_logged():
     assert "val_weak_score" in state.metrics
 
 
+def test_as_the_key_metric_it_is_nan_without_any_mask():
+    key = {"val_mean_dice": LabelledMetricHandler(DiceMetric(include_background=False), is_key=True)}
+    assert math.isnan(evaluate(make_items(), key).metrics["val_mean_dice"])
+
+
 def test_the_true_dice_is_of_the_cases_with_masks():
     masked = make_items(keys=("weak_label", "label"))[:2]
     without = make_items()[2:]
