@@ -13,6 +13,7 @@ from monai.bundle import ConfigWorkflow
 ROOT = Path(__file__).parents[2]
 CINE = "cine_lv_segmentation"
 VOLUMES = "hippocampus_3d_segmentation"  # the one whose items are whole volumes
+SCRIBBLES = "cardiac_scribble_segmentation"  # the one that needs no masks
 BUNDLE = f"bundles/{CINE}/configs"
 BUNDLES = sorted(path.name for path in (ROOT / "bundles").iterdir() if path.is_dir())
 Run = Callable[..., subprocess.CompletedProcess[str]]

@@ -8,8 +8,8 @@ import sys
 from pathlib import Path
 
 import pytest
-from bundle_runs import BUNDLES, CINE, ROOT, VOLUMES, Run
-from layouts import WRITERS
+from bundle_runs import BUNDLES, CINE, ROOT, SCRIBBLES, VOLUMES, Run
+from layouts import WRITERS, write_scribbles
 
 from sizeloss_monai.data import write_cine_phantoms
 
@@ -58,6 +58,8 @@ def tiny(tmp_path_factory: pytest.TempPathFactory) -> str:
 def data(phantoms: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     """A data set for each bundle, in the layout of its own."""
     folders = {CINE: phantoms}
+    folders[SCRIBBLES] = tmp_path_factory.mktemp(SCRIBBLES)
+    write_scribbles(folders[SCRIBBLES])
     for bundle, write in WRITERS.items():
         folders[bundle] = tmp_path_factory.mktemp(bundle)
         write(folders[bundle])

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import SimpleITK as sitk  # noqa: N813
 
-from sizeloss_monai.data import make_cine_phantom
+from sizeloss_monai.data import make_cine_phantom, write_cine_phantoms
 
 CAVITY, MYOCARDIUM = 3, 2
 
@@ -52,6 +52,27 @@ def write_hippocampus(folder: Path) -> None:
         training.append({"image": f"./imagesTr/{name}", "label": f"./labelsTr/{name}"})
     task = {"name": "Hippocampus", "labels": {"0": "background", "1": "Anterior", "2": "Posterior"}}
     (folder / "dataset.json").write_text(json.dumps({**task, "numTraining": len(training), "training": training}))
+
+
+def write_scribbles(folder: Path) -> None:
+    """Four patients, two phases each, annotated in every way; one mask in training, one in validation, no other."""
+    write_cine_phantoms(folder, num_patients=4, seed=0, splits=(0.75, 0.25, 0), with_scribbles=True)
+    file = folder / "datalist.json"
+    datalist = json.loads(file.read_text())
+    bounds = {"1": [10, 300], "2": [20, 250], "3": [10, 300]}
+    datalist["size_bounds"] = {"per": "volume", "unit": "mL", "source": "a guess", "bounds": bounds}
+    masked = (datalist["training"][0], datalist["validation"][0])
+    for item in datalist["training"] + datalist["validation"]:
+        if item not in masked:
+            (folder / item.pop("label")).unlink()
+    full, weak, tags, some_tags, bounds_only, nothing = datalist["training"]
+    full["supervision"] = "full"
+    weak["size_bounds"] = {"3": [15, 200]}
+    tags |= {"supervision": "tags", "tags": {"1": True, "2": [1, 2, 3], "3": [1, 2]}}
+    some_tags |= {"tags": {"1": False}}
+    del some_tags["weak_label"], bounds_only["weak_label"]
+    nothing["supervision"] = "none"
+    file.write_text(json.dumps(datalist))
 
 
 WRITERS: dict[str, Callable[[Path], None]] = {

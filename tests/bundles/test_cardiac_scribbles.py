@@ -1,0 +1,155 @@
+"""The bundle that needs no masks: cases annotated in every way, in one data list."""
+
+from __future__ import annotations
+
+import csv
+import json
+import math
+import re
+import shutil
+from pathlib import Path
+from typing import Any
+
+import nibabel as nib
+import numpy as np
+import pytest
+import torch
+from bundle_runs import SCRIBBLES, Run, make_workflow
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+CONFIGS = f"bundles/{SCRIBBLES}/configs"
+ROLES = ("full", "weak", "tags", "bounds", "bounds", "none")
+
+
+@pytest.fixture(scope="module")
+def folder(data: dict[str, Path]) -> Path:
+    return data[SCRIBBLES]
+
+
+@pytest.fixture(scope="module")
+def trained(
+    folder: Path, tiny: str, run_bundle: Run, tmp_path_factory: pytest.TempPathFactory
+) -> tuple[Path, dict[str, Any]]:
+    """A run on a copy of the data set without the mask of the validation case, and the scalars it logged."""
+    root = tmp_path_factory.mktemp("scribbles")
+    shutil.copytree(folder, root / "data")
+    datalist = json.loads((root / "data" / "datalist.json").read_text())
+    (root / "data" / datalist["validation"][0].pop("label")).unlink()
+    (root / "data" / "datalist.json").write_text(json.dumps(datalist))
+    result = run_bundle(f"{CONFIGS}/train.yaml", tiny, dataset_dir=root / "data", output_dir=root / "run", epochs=2)
+    assert result.returncode == 0, result.stdout[-3000:] + result.stderr[-3000:]
+    events = EventAccumulator(str(root / "run" / "tensorboard")).Reload()
+    return root / "run", {name: [e.value for e in events.Scalars(name)] for name in events.Tags()["scalars"]}
+
+
+def parsed(tiny: str, folder: Path, output: Path, **options: Any) -> Any:
+    workflow = make_workflow(SCRIBBLES, ["train.yaml", tiny], folder, output, **options)
+    workflow.initialize()
+    return workflow.parser.get_parsed_content
+
+
+def test_an_epoch_is_chosen_without_masks(trained: tuple[Path, dict[str, Any]]) -> None:
+    run, scalars = trained
+    parts = {"val_annotated_dice", "val_size_violation", "val_crf_energy"}
+    assert parts | {"val_weak_score"} <= set(scalars)
+    assert "val_mean_dice" not in scalars
+    assert len(scalars["val_weak_score"]) == 2
+    assert {"partial_ce", "partial_dice", "size", "absent", "crf"} <= set(scalars)
+    assert all(math.isfinite(value) for values in scalars.values() for value in values)
+    assert (run / "checkpoints" / "model.pt").is_file()
+
+
+def test_evaluation_of_cases_with_and_without_masks(
+    trained: tuple[Path, dict[str, Any]], folder: Path, tiny: str, tmp_path: Path
+) -> None:
+    run = Path(shutil.copytree(trained[0], tmp_path / "run"))
+    evaluation = make_workflow(SCRIBBLES, ["train.yaml", tiny, "evaluate.yaml"], folder, run)
+    evaluation.initialize()
+    evaluation.run()
+    with (run / "evaluation" / "validation" / "val_mean_dice_raw.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    masked, other = json.loads((folder / "datalist.json").read_text())["validation"]
+    assert [row["filename"] for row in rows] == [masked["case"]]
+    with (run / "evaluation" / "validation" / "sizes.csv").open() as file:
+        sizes = list(csv.DictReader(file))
+    assert [(row["case"], bool(row["true_ml"])) for row in sizes] == [(masked["case"], True)] * 3 + [
+        (other["case"], False)
+    ] * 3
+    for item in (masked, other):
+        mask = nib.load(run / "evaluation" / "validation" / "masks" / f"{item['case']}.nii.gz")
+        scan = nib.load(folder / item["image"])
+        assert mask.shape == scan.shape
+        np.testing.assert_allclose(mask.affine, scan.affine, atol=1e-4)
+
+
+def test_each_case_gives_what_it_is_annotated_with(folder: Path, tiny: str, tmp_path: Path) -> None:
+    parse = parsed(tiny, folder, tmp_path / "run")
+    items = parse("training_items")
+    assert tuple(item["supervision"] for item in items) == ROLES
+    assert all("label" not in item for item in items)
+    full, weak, tags, some_tags, bounds, nothing = map(parse("train#preprocessing"), items)
+    annotated = [(item["weak_label"] != 255).float().mean().item() for item in (full, weak)]
+    assert annotated[0] > 0.8  # all but what is padded
+    assert 0 < annotated[1] < 0.1
+    assert all((item["weak_label"] == 255).all() for item in (tags, some_tags, bounds, nothing))
+    # of each volume, shares of the slices added up: right ventricle, myocardium, cavity
+    free = torch.tensor([[0.0, math.inf]] * 3)
+    assert torch.equal(full["size_bounds"].sum(-1)[1:], free)
+    assert torch.equal(nothing["size_bounds"].sum(-1)[1:], free)
+    torch.testing.assert_close(weak["size_bounds"].sum(-1)[3], torch.tensor([15.0, 200.0]))
+    torch.testing.assert_close(bounds["size_bounds"].sum(-1)[2], torch.tensor([20.0, 250.0]))
+    assert torch.equal(some_tags["size_bounds"][1], torch.zeros_like(some_tags["size_bounds"][1]))
+    assert (tags["size_bounds"][3, 1] > 0).nonzero().flatten().tolist() == [1, 2]
+
+
+@pytest.mark.parametrize("terms", [["partial_ce"], ["partial_ce", "size", "entropy"]])
+def test_terms_are_chosen_by_name(folder: Path, tiny: str, tmp_path: Path, terms: list[str]) -> None:
+    parse = parsed(tiny, folder, tmp_path / "run", terms=terms, batch_size=2)
+    batch = next(iter(parse("train#dataloader")))
+    assert len(batch["volume"].unique()) == 2
+    image, targets = parse("train#trainer").prepare_batch(batch)
+    loss = parse("loss")
+    total = loss(parse("network")(image), targets)
+    assert list(loss.values) == terms
+    assert total.item() == pytest.approx(sum(value.item() for value in loss.values.values()), rel=1e-5)
+
+
+def test_masks_instead_of_scribbles(folder: Path, tiny: str, tmp_path: Path) -> None:
+    datalist = json.loads((folder / "datalist.json").read_text())
+    for item in datalist["training"]:
+        item.pop("supervision", None)
+    (tmp_path / "list.json").write_text(json.dumps(datalist))
+    parse = parsed(tiny, folder, tmp_path / "run", datalist_file=str(tmp_path / "list.json"), use_masks=True)
+    marks = [item["supervision"] for item in parse("training_items")]
+    assert marks == ["full", "weak", "weak", "bounds", "bounds", "weak"]
+
+
+@pytest.mark.parametrize(
+    ("changes", "options", "message"),
+    [
+        ({"per": "slice", "unit": "mm2"}, {}, "found bounds per slice, expected per volume"),
+        ({"bounds": {"1": [30, 20]}}, {}, "found \\[30, 20\\] for class 1, expected 0 <= lower <= upper"),
+        ({"bounds": {"7": [3, 20]}}, {}, "found ids \\[7\\]"),
+        ({"bounds": {"1": [90000, 99999]}}, {}, "whose lower bound is above the whole image"),
+        ({}, {"slice_size": [16, 16]}, "a crop cuts the target"),
+        (
+            {},
+            {"augmentation": [{"_target_": "RandSpatialCropd", "keys": "image", "roi_size": [8, 8]}]},
+            "RandSpatialCropd, which may cut the target",
+        ),
+    ],
+)
+def test_what_bounds_in_ml_do_not_go_with(
+    folder: Path, tiny: str, tmp_path: Path, changes: Any, options: Any, message: str
+) -> None:
+    datalist = json.loads((folder / "datalist.json").read_text())
+    datalist["size_bounds"] |= changes
+    (tmp_path / "list.json").write_text(json.dumps(datalist))
+    with pytest.raises(Exception) as caught:  # noqa: PT011, PT012
+        parse = parsed(tiny, folder, tmp_path / "run", datalist_file=str(tmp_path / "list.json"), **options)
+        parse("train#dataset")
+    error: BaseException = caught.value
+    while error.__cause__ is not None:
+        error = error.__cause__
+    assert isinstance(error, ValueError)
+    assert re.search(message, str(error)), str(error)
