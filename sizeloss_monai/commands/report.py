@@ -27,7 +27,7 @@ def _run(args: argparse.Namespace) -> None:
     from sizeloss_monai.data import DataError
 
     try:
-        from sizeloss_monai.report import write_report
+        from sizeloss_monai.report.page import write_report
     except ImportError as err:
         if err.name != "matplotlib":
             raise

@@ -48,7 +48,7 @@ class MasksSaver:
         self.save_dir = Path(save_dir)
         self.items = {str(item["case"]): item for section in SECTIONS for item in datalist.get(section, [])}
         for case in self.items:
-            if case != Path(case).name or "\\" in case:
+            if not case or case != Path(case).name or "\\" in case:
                 raise DataError(f"case '{case}', key 'case': expected a name that a file can have, its mask's.")
         self.target_ids = {str(given): int(made) for given, made in zip(label_ids, target_ids, strict=True)}
         self.probability_key = probability_key

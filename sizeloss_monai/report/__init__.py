@@ -1,14 +1,5 @@
-"""Figures and reports; needs the extra ``[report]`` (matplotlib)."""
+"""Figures for reports, and in ``page`` the report of a run; needs the extra ``[report]`` (matplotlib)."""
 
 from sizeloss_monai.report.overlays import Outline, Panel, draw_panel, largest_slice, overlay_figure
-from sizeloss_monai.report.page import make_report, write_report
 
-__all__ = [
-    "Outline",
-    "Panel",
-    "draw_panel",
-    "largest_slice",
-    "make_report",
-    "overlay_figure",
-    "write_report",
-]
+__all__ = ["Outline", "Panel", "draw_panel", "largest_slice", "overlay_figure"]

@@ -41,7 +41,8 @@ def table(headings: Sequence[Cell | str], rows: Sequence[Sequence[Cell | str]], 
     """
     head = f"<thead>\n{_row(headings, 'th')}\n</thead>\n" if headings else ""
     body = "\n".join(_row(row, "td") for row in rows)
-    return f'<table class="{escape(kind)}">\n{head}<tbody>\n{body}\n</tbody>\n</table>'
+    written = f'<table class="{escape(kind)}">\n{head}<tbody>\n{body}\n</tbody>\n</table>'
+    return f'<div class="scroll">\n{written}\n</div>'
 
 
 def _row(cells: Sequence[Cell | str], tag: str) -> str:

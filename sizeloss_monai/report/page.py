@@ -154,7 +154,8 @@ def _overlay(result: CaseResult, reasons: list[str], evaluation: Evaluation, not
         picture = figure_image(figure, f"Mask over slices of {result.case}", enlarge=1.35)
     lines = []
     for row in result.rows:
-        line = f"{row.name}: Dice {dice_text(result.dice.get(row.class_id))}, {size_text(row.hard_ml)} mL"
+        dice = f"Dice {dice_text(result.dice[row.class_id])}, " if row.class_id in result.dice else ""
+        line = f"{row.name}: {dice}{size_text(row.hard_ml)} mL"
         if row.true_ml is not None:
             line += f" (true {size_text(row.true_ml)})"
         if row.violation_ml is not None:

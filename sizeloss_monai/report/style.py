@@ -21,7 +21,7 @@ td.number { white-space: nowrap; }
 td.key { color: #555; white-space: nowrap; }
 td.code { font-family: ui-monospace, Menlo, Consolas, "DejaVu Sans Mono", monospace; font-size: .8rem;
   overflow-wrap: anywhere; }
-td.case { min-width: 11rem; overflow-wrap: anywhere; }
+.scroll { overflow-x: auto; }
 td.out { background: #fde3df; color: #8c1c0b; font-weight: 600; }
 table.settings { width: 100%; }
 table.settings td { overflow-wrap: anywhere; }
@@ -38,6 +38,7 @@ figcaption ul { margin: .2rem 0 0; padding-left: 1.1rem; font-size: .87rem; }
   body { margin: 0; padding: 0; max-width: none; font-size: 10pt; }
   table { font-size: 8pt; }
   thead { display: table-header-group; }
+  .scroll { overflow-x: visible; }
   tr { break-inside: avoid; }
   h2, h3 { break-after: avoid; }
   td.out, .reason, .note { print-color-adjust: exact; -webkit-print-color-adjust: exact; }

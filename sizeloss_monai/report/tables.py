@@ -125,7 +125,7 @@ def case_table(results: Sequence[CaseResult]) -> str:
         for place, row in enumerate(result.rows):
             violation = row.violation_ml
             marked = "number out" if violation else "number"
-            cells: list[Cell | str] = [Cell(result.case, "case", len(result.rows))] if place == 0 else []
+            cells: list[Cell | str] = [Cell(result.case, rows=len(result.rows))] if place == 0 else []
             cells += [
                 row.name,
                 Cell(dice_text(result.dice.get(row.class_id)), "number"),

@@ -16,6 +16,9 @@ from bundle_runs import BUNDLE, ROOT, Run
 from monai.bundle import ConfigParser
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
+from sizeloss_monai.__main__ import main
+from sizeloss_monai.data.size_table import read_sizes
+
 TRAIN = f"{BUNDLE}/train.yaml"
 EVALUATE = f"{BUNDLE}/evaluate.yaml"
 INFERENCE = f"{BUNDLE}/inference.yaml"
@@ -109,6 +112,11 @@ def test_evaluate_writes_a_row_a_case(
             rows = list(csv.reader(file))
         assert len(rows) == 1 + 2, rows  # a heading, both phases of one patient
         assert all(row[0].startswith("patient") for row in rows[1:])
+    sizes = read_sizes(folder / "sizes.csv")
+    assert [row.case for row in sizes] == [row[0] for row in rows[1:]]
+    assert main(["report", str(trained)]) == 0
+    page = (trained / "report.html").read_text()
+    assert all(f"{row.hard_ml:.2f}" in page and f"{row.true_ml:.2f}" in page for row in sizes)
 
 
 @pytest.mark.parametrize("suffix", [".nii.gz", ".mhd"])

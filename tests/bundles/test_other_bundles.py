@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import json
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,8 @@ import SimpleITK as sitk  # noqa: N813
 import torch
 from bundle_runs import BUNDLES, CINE, ROOT, SCRIBBLES, VOLUMES, Run, make_workflow
 from layouts import SCANS, WRITERS
+
+from sizeloss_monai.data.size_table import read_sizes
 
 PROSTATE = "prostate_t2_segmentation"
 SUPERVISION = ("partial_ce", "tags", "common_bounds", "individual_bounds", "full")
@@ -47,6 +50,16 @@ def test_evaluate_and_segment_a_scan(
         heading, *rows = csv.reader(file)
     assert heading == ["filename", *(f"class{i}" for i in range(2 if bundle == VOLUMES else 1)), "mean"]
     assert len(rows) == 1
+    (measured, *others) = read_sizes(folder / "sizes.csv")
+    assert [row.class_id for row in (measured, *others)] == ([1, 2] if bundle == VOLUMES else [1])
+    (case,) = json.loads((folder / "cases.json").read_text())["cases"]
+    image, truth, mask = (sitk.ReadImage(str(path)) for path in (case["image"], case["label"], folder / case["mask"]))
+    np.testing.assert_allclose(mask.GetDirection(), image.GetDirection(), atol=1e-5)
+    np.testing.assert_allclose(mask.GetOrigin(), image.GetOrigin(), atol=1e-4)
+    found, wanted = (sitk.GetArrayFromImage(volume) for volume in (mask, truth))
+    assert found.shape == wanted.shape
+    assert measured.hard_ml == pytest.approx((found == 1).sum() * np.prod(image.GetSpacing()) / 1000, rel=1e-5)
+    assert measured.true_ml == pytest.approx((wanted == 1).sum() * np.prod(image.GetSpacing()) / 1000, rel=1e-5)
 
     scan, weights = data[bundle] / SCANS[bundle], run / "checkpoints" / "model.pt"
     inference = make_workflow(

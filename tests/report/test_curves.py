@@ -1,0 +1,35 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+pytest.importorskip("matplotlib")
+
+from evaluated_runs import write_training
+
+from sizeloss_monai.report.curves import curves_figure, read_curves
+
+
+def test_a_resumed_runs_later_values_count(tmp_path: Path) -> None:
+    write_training(tmp_path / "run")
+    curves = read_curves(tmp_path / "run")
+    assert list(curves) == ["train_partial_ce", "val_mean_dice", "val_slice_dice"]
+    epochs, values = curves["train_partial_ce"]
+    assert epochs == [1, 2, 3, 4]
+    assert values == pytest.approx([1, 1 / 2, 10 + 1 / 3, 10 + 1 / 4])
+
+
+def test_no_event_files(tmp_path: Path) -> None:
+    assert read_curves(tmp_path) == {}
+
+
+def test_panels() -> None:
+    curve = ([1, 2, 3], [0.1, 0.2, 0.3])
+    tags = ["train_partial_ce", "train_size", "val_mean_dice", "val_slice_dice", "val_score"]
+    figure = curves_figure(dict.fromkeys(tags, curve))
+    titled = {axes.get_title(): axes for axes in figure.axes if axes.get_title()}
+    assert list(titled) == ["training partial ce", "training size", "validation Dice", "validation score"]
+    assert [line.get_label() for line in titled["validation Dice"].lines] == ["mean dice", "slice dice"]
+    assert titled["validation Dice"].get_ylim() == (0, 1)
+    assert all(list(line.get_ydata()) == curve[1] for axes in titled.values() for line in axes.lines)
