@@ -82,7 +82,8 @@ def scores_table(scores: Mapping[str, float]) -> str:
         scores: by metric.
     """
     names = {metric: metric.removeprefix("val_").replace("_", " ") for metric in scores}
-    rows: list[list[Cell | str]] = [[names[metric], Cell(f"{value:.4f}", "number")] for metric, value in scores.items()]
+    means = {metric: NOTHING if math.isnan(value) else f"{value:.4f}" for metric, value in scores.items()}
+    rows: list[list[Cell | str]] = [[names[metric], Cell(means[metric], "number")] for metric in scores]
     return table(["metric", Cell("mean over cases", "number")], rows)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import json
 import shutil
 import subprocess
 import sys
@@ -103,9 +104,14 @@ def test_a_finished_run_is_not_overwritten(
 
 
 def test_evaluate_writes_a_row_a_case(
-    trained: Path, resumed: object, phantoms: Path, tiny: str, run_bundle: Run
+    trained: Path, resumed: object, phantoms: Path, tiny: str, run_bundle: Run, tmp_path: Path
 ) -> None:
-    succeeded(run_bundle(TRAIN, tiny, EVALUATE, dataset_dir=phantoms, output_dir=trained, section="test"))
+    datalist = json.loads((phantoms / "datalist.json").read_text())
+    datalist["size_bounds"] = {"per": "volume", "unit": "mL", "bounds": {"3": [0, None]}}
+    datalist["test"][1] |= {"size_bounds": {"3": [2000, None]}, "tags": {"3": True, "1": [1, 2]}}  # of one case only
+    (tmp_path / "list.json").write_text(json.dumps(datalist))
+    options = {"dataset_dir": phantoms, "datalist_file": tmp_path / "list.json", "section": "test"}
+    succeeded(run_bundle(TRAIN, tiny, EVALUATE, output_dir=trained, **options))
     folder = trained / "evaluation" / "test"
     for metric in ("val_mean_dice", "val_slice_dice", "val_hd95_mm"):
         with (folder / f"{metric}_raw.csv").open() as file:
@@ -114,6 +120,8 @@ def test_evaluate_writes_a_row_a_case(
         assert all(row[0].startswith("patient") for row in rows[1:])
     sizes = read_sizes(folder / "sizes.csv")
     assert [row.case for row in sizes] == [row[0] for row in rows[1:]]
+    assert [row.lower_ml for row in sizes] == [0, 2000]
+    assert [row.violation_ml for row in sizes] == [0, pytest.approx(sizes[1].hard_ml - 2000)]
     assert main(["report", str(trained)]) == 0
     page = (trained / "report.html").read_text()
     assert all(f"{row.hard_ml:.2f}" in page and f"{row.true_ml:.2f}" in page for row in sizes)
