@@ -75,11 +75,10 @@ def curves_figure(curves: Mapping[str, Curve]) -> Figure:
         axes.set_title(title, fontsize=10)
         axes.set_xlabel("epoch", fontsize=8)
         axes.tick_params(labelsize=8)
-        axes.xaxis.set_major_locator(MaxNLocator(5, integer=True))
+        axes.xaxis.set_major_locator(MaxNLocator(5, integer=True, min_n_ticks=1))
         axes.grid(alpha=0.3)
         if title == "validation Dice":
             axes.set_ylim(0, 1)
-        if len(tags) > 1:
             axes.legend(fontsize=8, loc="lower right")
     return figure
 

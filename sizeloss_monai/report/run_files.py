@@ -122,11 +122,13 @@ def read_evaluation(folder: Path) -> Evaluation:
             f"'{folder}': found case {listed(differing)} in only one of sizes.csv and cases.json. "
             "Was a file cut off? Evaluate the run again."
         )
-    cases = tuple(
-        CaseResult(case, tuple(row for row in rows if row.case == case), dice.get(case, {}), *paths[case])
-        for case in measured
-    )
-    return Evaluation(folder.name, _read_scores(folder / "metrics.csv"), cases, target_ids)
+    cases = []
+    for case in measured:
+        image, label, mask = paths[case]
+        # an earlier evaluation in the same folder may have left the Dice of a mask that is no longer listed
+        case_dice = dice.get(case, {}) if label is not None else {}
+        cases.append(CaseResult(case, tuple(row for row in rows if row.case == case), case_dice, image, label, mask))
+    return Evaluation(folder.name, _read_scores(folder / "metrics.csv"), tuple(cases), target_ids)
 
 
 def _read_json(file: Path) -> Any:

@@ -11,6 +11,7 @@ import subprocess
 from html.parser import HTMLParser
 from pathlib import Path
 
+import nibabel as nib
 import numpy as np
 import pytest
 
@@ -183,8 +184,7 @@ def test_without_evaluation_and_curves(tmp_path: Path) -> None:
     assert len(notes) == 2
     assert "tensorboard" in notes[0]
     assert "was not evaluated yet" in notes[1]
-    shown = [text for text in Page(html).texts["p"]]
-    assert shown == notes
+    assert Page(html).texts["p"] == notes
 
 
 def test_an_evaluation_of_an_older_version(run: Path) -> None:
@@ -207,8 +207,6 @@ def test_scans_that_were_moved_leave_no_overlay(run: Path) -> None:
 
 def test_a_mask_of_another_grid(run: Path) -> None:
     folder = run / "evaluation" / "validation" / "masks"
-    import nibabel as nib
-
     nib.save(nib.Nifti1Image(np.zeros((4, 5, 6), dtype=np.uint8), np.eye(4)), folder / "out.nii.gz")
     _, (note,) = make_report(run)
     assert "case 'out', key 'mask': found shape 4 x 5 x 6, expected the scan's, 24 x 20 x 6" in note
@@ -282,3 +280,13 @@ def test_in_a_browser(run: Path, tmp_path: Path) -> None:
     assert drawn[:, :20].sum() == drawn[:, -20:].sum() == 0  # nothing wider than the window
     assert drawn[-400:].any()
     assert ((pixels - [253, 227, 223] == 0).all(-1)).sum() > 500  # the marked violation
+
+
+def test_dice_of_a_former_evaluation_is_not_shown(run: Path) -> None:
+    index = run / "evaluation" / "validation" / "cases.json"
+    content = json.loads(index.read_text())
+    for entry in content["cases"]:
+        entry["label"] = None
+    index.write_text(json.dumps(content))
+    heading, *rows = Page(make_report(run)[0]).table("case")
+    assert {row[len(row) - len(heading) + heading.index("Dice")] for row in rows} == {NOTHING}
