@@ -17,6 +17,8 @@ import torch
 from bundle_runs import SCRIBBLES, Run, make_workflow
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
+from sizeloss_monai.data import published_range
+
 CONFIGS = f"bundles/{SCRIBBLES}/configs"
 ROLES = ("full", "weak", "tags", "bounds", "bounds", "none")
 
@@ -122,6 +124,24 @@ def test_masks_instead_of_scribbles(folder: Path, tiny: str, tmp_path: Path) -> 
     parse = parsed(tiny, folder, tmp_path / "run", datalist_file=str(tmp_path / "list.json"), use_masks=True)
     marks = [item["supervision"] for item in parse("training_items")]
     assert marks == ["full", "weak", "weak", "bounds", "bounds", "weak"]
+
+
+def test_published_bounds_of_acdc(folder: Path, tiny: str, tmp_path: Path) -> None:
+    datalist = json.loads((folder / "datalist.json").read_text())
+    del datalist["size_bounds"]
+    for item in datalist["training"]:
+        item.pop("size_bounds", None)
+    (tmp_path / "list.json").write_text(json.dumps(datalist))
+    files = ["train.yaml", tiny, "configs/acdc_scribbles.yaml"]
+    workflow = make_workflow(SCRIBBLES, files, folder, tmp_path / "run", datalist_file=str(tmp_path / "list.json"))
+    workflow.initialize()
+    parse = workflow.parser.get_parsed_content
+    bounds = parse("training_items")[1]["annotation"].bounds
+    names = ("rv_cavity", "lv_myocardium", "lv_cavity")
+    for found, name in zip(bounds[1:], names, strict=True):
+        published = published_range(name)
+        assert found == pytest.approx((published.lower / 1.5, published.upper * 1.5), rel=2e-3)
+    assert "label" in parse("validation_items")[0]  # the true Dice is logged
 
 
 @pytest.mark.parametrize(
