@@ -316,6 +316,20 @@ def test_common_bounds_in_mm():
     assert in_ml == pytest.approx([27 * area * 0.008, 33 * area * 0.008])
 
 
+@pytest.mark.parametrize("per", ["slice", "volume"])
+def test_slices_add_up_to_their_volume_in_ml_alone(per):
+    label = MetaTensor((torch.rand(1, 9, 7, 5) > 0.5).to(torch.uint8), affine=AFFINE)
+    transform = LabelToSizeBoundsd(unit="mm", per=per)
+    slices = [transform(item) for item in split_slices({"label": label}, ["label"])]
+    in_ml = LabelToSizeBounds("volume", 2, unit="mm")(label)
+    spacing = {"slice": 8 / 1000, "volume": 1}[per]
+    torch.testing.assert_close(spacing * sum(item["size_bounds"][1] for item in slices), in_ml[1])
+    voxel = (1.5**2 + 0.2**2) * 8 / 1000
+    assert [item["voxel_size"].item() * spacing for item in slices] == pytest.approx([voxel] * 5)
+
+
 def test_unknown_unit():
     with pytest.raises(ValueError, match="unit must be one of"):
         LabelToSizeBounds("tags", 2, unit="cm")
+    with pytest.raises(ValueError, match="per must be one of"):
+        LabelToSizeBounds("tags", 2, per="patient")

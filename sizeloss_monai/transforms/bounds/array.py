@@ -11,7 +11,7 @@ from monai.config import NdarrayOrTensor
 from monai.transforms import Transform
 from monai.utils import TransformBackends, convert_to_tensor
 
-from sizeloss_monai.transforms.units import VoxelSize
+from sizeloss_monai.transforms.units.array import SCOPES, VoxelSize
 
 __all__ = ["LabelToSizeBounds", "common_size_bounds"]
 
@@ -19,11 +19,11 @@ MODES = ("tags", "common", "individual", "volume")
 UNITS = ("voxels", "mm")
 
 
-def size_of_voxel(label: NdarrayOrTensor, unit: str) -> torch.Tensor:
-    """What a voxel counts, a float32 scalar: 1 in ``"voxels"``; in ``"mm"`` its mm² in a slice, its mL in a volume."""
+def size_of_voxel(label: NdarrayOrTensor, unit: str, per: str | None = None) -> torch.Tensor:
+    """What a voxel counts, a float32 scalar: 1 in ``"voxels"``; in ``"mm"`` its mm² or its mL, as ``per`` says."""
     if unit == "voxels":
         return torch.tensor(1.0)
-    return VoxelSize("slice" if label.ndim == 3 else "volume")(label)
+    return VoxelSize(per or ("slice" if label.ndim == 3 else "volume"))(label)
 
 
 def _class_sizes(label: torch.Tensor, num_classes: int) -> torch.Tensor:
@@ -94,8 +94,8 @@ class LabelToSizeBounds(Transform):
 
     The background is unconstrained, ``(0, inf)``. Bounds are of the label they are made from: apply it after everything
     that resamples, pads or crops, so that they are right for what the network sees. In the unit ``"mm"`` they are in
-    mm² for a slice and in mL for a volume; a 1 in the table is then the size of a voxel, and the loss needs that size,
-    too (``voxel_size`` of :class:`LabelToSizeBoundsd`).
+    mm² for a slice and in mL for a volume, or for a slice's share of one (``per="volume"``); a 1 in the table is then
+    the size of a voxel, and the loss needs that size, too (``voxel_size`` of :class:`LabelToSizeBoundsd`).
 
     Example:
         >>> label = torch.zeros(1, 8, 8, dtype=torch.uint8)
@@ -115,6 +115,7 @@ class LabelToSizeBounds(Transform):
         lower_factor: float = 0.9,
         upper_factor: float = 1.1,
         unit: str = "voxels",
+        per: str | None = None,
     ) -> None:
         """
         Args:
@@ -125,15 +126,20 @@ class LabelToSizeBounds(Transform):
             lower_factor: for modes ``"individual"`` and ``"volume"``.
             upper_factor: likewise.
             unit: ``"voxels"``, or ``"mm"`` for mm² or mL by the affine of the label.
+            per: what sizes in ``"mm"`` are of, ``"slice"`` (mm²) or ``"volume"`` (mL); None: what the label is. Slices
+                whose bounds a loss adds up to those of their volume (``VolumeSizeConstraintLoss``) need ``"volume"``.
 
         Raises:
-            ValueError: when ``mode`` or ``unit`` is none of these, a number is out of range, or ``common_bounds`` is
-                missing, not of that shape, NaN, negative or has a lower bound that is infinite or above its upper one.
+            ValueError: when ``mode``, ``unit`` or ``per`` is none of these, a number is out of range, or
+                ``common_bounds`` is missing, not of that shape, NaN, negative or has a lower bound that is infinite or
+                above its upper one.
         """
         if mode not in MODES:
             raise ValueError(f"mode must be one of {MODES}, found {mode!r}.")
         if unit not in UNITS:
             raise ValueError(f"unit must be one of {UNITS}, found {unit!r}.")
+        if per not in (None, *SCOPES):
+            raise ValueError(f"per must be one of {SCOPES} or None, found {per!r}.")
         if num_classes < 2:
             raise ValueError(f"num_classes must be >= 2, found {num_classes}.")
         if not 0 <= lower_factor <= upper_factor:
@@ -155,6 +161,7 @@ class LabelToSizeBounds(Transform):
         self.lower_factor = lower_factor
         self.upper_factor = upper_factor
         self.unit = unit
+        self.per = per
 
     def __call__(self, label: NdarrayOrTensor) -> torch.Tensor:
         """
@@ -171,7 +178,7 @@ class LabelToSizeBounds(Transform):
         ids = torch.as_tensor(convert_to_tensor(label, track_meta=False))
         if self.mode == "volume" and ids.ndim != 4:
             raise ValueError(f"mode 'volume' needs a volume, shape [1, H, W, D], found {list(ids.shape)}.")
-        voxel = size_of_voxel(label, self.unit)
+        voxel = size_of_voxel(label, self.unit, self.per)
         sizes = _class_sizes(ids, self.num_classes) * voxel
         if self.mode == "tags":
             bounds = torch.tensor([1.0, ids.numel()]).repeat(self.num_classes, 1) * voxel

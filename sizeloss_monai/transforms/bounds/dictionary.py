@@ -29,6 +29,7 @@ class LabelToSizeBoundsd(MapTransform):
         upper_factor: float = 1.1,
         unit: str = "voxels",
         voxel_size_key: str = "voxel_size",
+        per: str | None = None,
     ) -> None:
         """
         Args:
@@ -41,6 +42,7 @@ class LabelToSizeBoundsd(MapTransform):
             upper_factor: likewise.
             unit: of the bounds, ``"voxels"`` or ``"mm"``.
             voxel_size_key: where the size of a voxel in that unit goes.
+            per: what sizes in ``"mm"`` are of, ``"slice"`` or ``"volume"``; None: what the label is.
 
         Raises:
             ValueError: when there is more than one key.
@@ -50,7 +52,7 @@ class LabelToSizeBoundsd(MapTransform):
             raise ValueError(f"one key is needed, found {self.keys}.")
         self.output_key = output_key
         self.voxel_size_key = voxel_size_key
-        self.converter = LabelToSizeBounds(mode, num_classes, common_bounds, lower_factor, upper_factor, unit)
+        self.converter = LabelToSizeBounds(mode, num_classes, common_bounds, lower_factor, upper_factor, unit, per)
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
         """
@@ -63,7 +65,7 @@ class LabelToSizeBoundsd(MapTransform):
         out = dict(data)
         label = out[self.keys[0]]
         out[self.output_key] = self.converter(label)
-        out[self.voxel_size_key] = size_of_voxel(label, self.converter.unit)
+        out[self.voxel_size_key] = size_of_voxel(label, self.converter.unit, self.converter.per)
         return out
 
 
