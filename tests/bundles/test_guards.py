@@ -141,6 +141,13 @@ def test_misspelt_override(phantoms: Path, tiny: str, tmp_path: Path, override: 
     assert f"did you mean '{meant}'" in str(error)
 
 
+def test_unknown_unit(phantoms: Path, tiny: str, tmp_path: Path) -> None:
+    error = initialize(tiny, phantoms, tmp_path / "run", unit="mL")
+    assert isinstance(error, ConfigError)
+    assert "unit must be voxels or mm, found 'mL'" in str(error)
+    assert not (tmp_path / "run").exists()
+
+
 @pytest.mark.parametrize("overlay", ["full.yaml", "partial_ce.yaml", "lagrangian.yaml"])
 def test_a_weight_of_what_the_loss_does_not_have(phantoms: Path, tiny: str, tmp_path: Path, overlay: str) -> None:
     with pytest.raises(RuntimeError) as caught:

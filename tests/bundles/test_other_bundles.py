@@ -17,6 +17,7 @@ from layouts import SCANS, WRITERS
 from sizeloss_monai.data.size_table import read_sizes
 
 PROSTATE = "prostate_t2_segmentation"
+VERTEBRAL = "vertebral_body_t2_segmentation"
 SUPERVISION = ("partial_ce", "tags", "common_bounds", "individual_bounds", "full")
 
 
@@ -125,6 +126,28 @@ def test_supervision(data: dict[str, Path], tiny_of: dict[str, str], tmp_path: P
             torch.testing.assert_close(torch.stack([lower, upper]), torch.stack([0.9 * size, 1.1 * size]))
 
 
+@pytest.mark.parametrize("bundle", WRITERS)
+def test_bounds_in_mm(data: dict[str, Path], tiny_of: dict[str, str], tmp_path: Path, bundle: str) -> None:
+    """In mm² of slices, in mL of volumes; the penalty relative to the bound does not depend on it."""
+    batches, penalties = [], []
+    for unit in ("voxels", "mm"):
+        options = {"unit": unit, "batch_size": 64, "size_scale": "relative"}
+        parse = parsed(bundle, [tiny_of[bundle]], data[bundle], tmp_path / unit, **options)
+        torch.manual_seed(0)
+        batches.append(next(iter(parse("train#dataloader"))))
+        image, targets = parse("train#trainer").prepare_batch(batches[-1])
+        shape = (len(image), parse("num_classes"), *image.shape[2:])
+        loss = parse("loss")
+        loss(torch.randn(shape, generator=torch.Generator().manual_seed(0)), targets)
+        penalties.append(loss.values["size"].item())
+    # the prostate's slices keep their own pixels
+    voxel = {PROSTATE: 2.7**2, VERTEBRAL: 3.0**2, VOLUMES: 1.0**3 / 1000}[bundle]
+    voxels, mm = batches
+    torch.testing.assert_close(mm["voxel_size"], torch.full_like(mm["voxel_size"], voxel))
+    torch.testing.assert_close(mm["size_bounds"], voxel * voxels["size_bounds"])
+    assert penalties[1] == pytest.approx(penalties[0], rel=1e-5)
+
+
 def test_individual_weight_is_the_authors() -> None:
     for bundle in set(BUNDLES) - {SCRIBBLES}:
         text = (ROOT / "bundles" / bundle / "configs" / "train.yaml").read_text()
@@ -172,8 +195,7 @@ def test_prostate_slices_and_copies(
 
 
 def test_spine_slices_are_sagittal(data: dict[str, Path], tmp_path: Path) -> None:
-    bundle = "vertebral_body_t2_segmentation"
-    parse = parsed(bundle, [], data[bundle], tmp_path / "run")
+    parse = parsed(VERTEBRAL, [], data[VERTEBRAL], tmp_path / "run")
     assert len(parse("train#dataset")) == 3 * 5
     assert parse("train#dataset")[0]["image"].shape == (1, 256, 256)
     assert parse("train#dataloader").batch_size == 20

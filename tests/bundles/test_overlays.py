@@ -151,6 +151,115 @@ def test_volume_bounds(phantoms: Path, tiny: str, tmp_path: Path) -> None:
     assert loss.values["size"].item() == pytest.approx(float(expected), rel=1e-4)
 
 
+@pytest.fixture(scope="session")
+def zooming(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """An overlay whose augmentation rotates and zooms every slice, as release.yaml's does some of them."""
+    file = tmp_path_factory.mktemp("configs") / "zooming.yaml"
+    file.write_text(
+        """
+augmentation:
+  - _target_: RandAffined
+    keys: [image, label, weak_label]
+    prob: 1.0
+    rotate_range: 0.5
+    scale_range: [0.2, 0.2]
+    mode: [bilinear, nearest, nearest]
+    padding_mode: [zeros, zeros, border]
+"""
+    )
+    return str(file)
+
+
+def in_both_units(
+    phantoms: Path, output: Path, overlays: list[str], **overrides: Any
+) -> tuple[list[ConfigWorkflow], list[dict[str, Any]]]:
+    """Workflows with bounds in voxels and in mm, and the same batch of both."""
+    made = [workflow(phantoms, output / unit, overlays, unit=unit, **overrides) for unit in ("voxels", "mm")]
+    batches = []
+    for one in made:
+        torch.manual_seed(0)
+        batches.append(first_batch(one))
+    assert torch.equal(torch.as_tensor(batches[0]["label"]), torch.as_tensor(batches[1]["label"]))
+    assert (batches[0]["voxel_size"] == 1).all()
+    return made, batches
+
+
+def pixel_areas(batch: dict[str, Any]) -> torch.Tensor:
+    """mm² of a pixel of each slice, by the affines of a batch's labels."""
+    axes = torch.as_tensor(batch["label"].affine)[:, :3, :2].double()
+    return (axes.mT @ axes).det().sqrt().float()
+
+
+@pytest.mark.parametrize("overlay", ["tags.yaml", "individual_bounds.yaml", "common_bounds.yaml"])
+def test_bounds_in_mm_follow_the_live_voxel_size(
+    phantoms: Path, tiny: str, zooming: str, tmp_path: Path, overlay: str
+) -> None:
+    (_, made), (voxels, mm) = in_both_units(phantoms, tmp_path, [tiny, overlay, zooming], batch_size=64)
+    area = pixel_areas(mm)
+    assert area.min() < 0.8 * 9 < 1.2 * 9 < area.max(), "no zoom"
+    torch.testing.assert_close(mm["voxel_size"], area)
+    if overlay == "common_bounds.yaml":  # in mm they stay the same, however a slice is zoomed; 3 mm is `pixdim`
+        torch.testing.assert_close(mm["size_bounds"], 9 * voxels["size_bounds"])
+        return
+    torch.testing.assert_close(mm["size_bounds"], area[:, None, None] * voxels["size_bounds"])
+    if overlay == "individual_bounds.yaml":
+        before = {(s["case"], s["slice"]): s["label"] for s in made.parser.get_parsed_content("train#dataset").data}
+        names = zip(mm["case"], mm["slice"].tolist(), strict=True)
+        pixels = torch.tensor([float((before[name] == 1).sum()) for name in names])
+        large = pixels > 60
+        assert large.sum() > 3
+        torch.testing.assert_close(
+            mm["size_bounds"][large, 1, 0], 0.9 * 9 * pixels[large], rtol=0.1, atol=0, msg="augmentation changes mm2"
+        )
+
+
+@pytest.mark.parametrize(("scale", "factor"), [("relative", 1), ("image", 9)])
+@pytest.mark.parametrize("overlay", ["tags.yaml", "individual_bounds.yaml", "common_bounds.yaml"])
+def test_penalty_in_mm(phantoms: Path, tiny: str, tmp_path: Path, overlay: str, scale: str, factor: float) -> None:
+    """The relative one does not depend on the unit; Eq. 3 over |Omega| is larger by the size of a pixel, 9 mm²."""
+    overlays = [tiny, overlay]
+    made, batches = in_both_units(phantoms, tmp_path, overlays, batch_size=64, size_scale=scale)
+    logits = torch.randn(len(batches[0]["image"]), 2, 64, 64, generator=torch.Generator().manual_seed(0))
+    penalties = []
+    for one, batch in zip(made, batches, strict=True):
+        _, targets = one.parser.get_parsed_content("train#trainer").prepare_batch(batch)
+        loss = one.parser.get_parsed_content("loss")
+        loss(logits, targets)
+        penalties.append(loss.values["size"].item())
+    assert penalties[0] > 0
+    assert penalties[1] == pytest.approx(factor * penalties[0], rel=1e-5)
+
+
+def test_volume_bounds_in_ml(phantoms: Path, tiny: str, zooming: str, tmp_path: Path) -> None:
+    """A volume's bounds are 10 % about its mL, whose slices are each zoomed in a way of their own."""
+    overlays = [tiny, "volume_bounds.yaml", zooming]
+    made = workflow(phantoms, tmp_path / "run", overlays, batch_size=2, unit="mm", size_scale="relative")
+    batch = first_batch(made)
+    for volume in batch["volume"].unique():
+        of_it = batch["volume"] == volume
+        case = batch["case"][int(of_it.nonzero()[0])]
+        mask = nib.load(phantoms / f"{case}_gt.nii.gz")
+        ml = (np.asarray(mask.dataobj) == 3).sum() * abs(np.linalg.det(mask.affine)) / 1000
+        assert len(batch["voxel_size"][of_it].unique()) > 1
+        assert batch["size_bounds"][of_it, 1].sum(dim=0).tolist() == pytest.approx([0.9 * ml, 1.1 * ml], rel=0.05)
+    # a prediction that is the truth keeps to them, whatever the zoom
+    _, targets = made.parser.get_parsed_content("train#trainer").prepare_batch(batch)
+    logits = 50 * torch.nn.functional.one_hot(torch.as_tensor(batch["label"])[:, 0].long(), 2).movedim(-1, 1).float()
+    loss = made.parser.get_parsed_content("loss")
+    loss(logits, targets)
+    assert loss.values["size"] == 0
+    loss(-logits, targets)
+    assert loss.values["size"] > 0
+
+
+@pytest.mark.parametrize("overlays", [["lagrangian.yaml"], ["lagrangian.yaml", "hybrid.yaml"]])
+def test_proposals_are_in_voxels(phantoms: Path, tiny: str, tmp_path: Path, overlays: list[str]) -> None:
+    with pytest.raises(RuntimeError) as caught:
+        workflow(phantoms, tmp_path / "run", [tiny, "common_bounds.yaml", *overlays], num_full=1, unit="mm")
+    assert "it does not go with --unit mm" in config_error(caught.value)
+    assert not (tmp_path / "run").exists()
+
+
 @pytest.mark.parametrize("bounds", ["tags", "common", "individual"])
 @pytest.mark.parametrize("published", [False, True])
 def test_lagrangian_proposals(phantoms: Path, tiny: str, tmp_path: Path, bounds: str, published: bool) -> None:
