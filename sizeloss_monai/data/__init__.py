@@ -1,6 +1,7 @@
 """Data lists, readers, checks and data sets."""
 
 from sizeloss_monai.data.annotated_items import Annotation, annotated_items
+from sizeloss_monai.data.annotated_slice_sampler import AnnotatedSliceSampler
 from sizeloss_monai.data.annotations import SizeBounds, case_bounds, case_tags
 from sizeloss_monai.data.bounds_from_cases import size_interval
 from sizeloss_monai.data.bounds_proposal import add_bounds, propose_from_cases, propose_published, review_bounds
@@ -18,6 +19,7 @@ from sizeloss_monai.data.slices import SliceDataset, split_slices
 from sizeloss_monai.data.supervision import mark_supervision
 
 __all__ = [
+    "AnnotatedSliceSampler",
     "Annotation",
     "CheckReport",
     "DataError",

@@ -126,6 +126,36 @@ def test_masks_instead_of_scribbles(folder: Path, tiny: str, tmp_path: Path) -> 
     assert marks == ["full", "weak", "weak", "bounds", "bounds", "weak"]
 
 
+def test_bounds_on_slices(folder: Path, tiny: str, tmp_path: Path) -> None:
+    datalist = json.loads((folder / "datalist.json").read_text())
+    datalist["size_bounds"] = {"per": "slice", "unit": "mm2", "bounds": {"3": [60, 2000]}}
+    for item in datalist["training"]:
+        item.pop("size_bounds", None)
+    (tmp_path / "list.json").write_text(json.dumps(datalist))
+    workflow = make_workflow(
+        SCRIBBLES,
+        ["train.yaml", tiny, "configs/slice_bounds.yaml"],
+        folder,
+        tmp_path / "run",
+        datalist_file=str(tmp_path / "list.json"),
+        epochs=1,
+    )
+    workflow.initialize()
+    parse = workflow.parser.get_parsed_content
+    weak = parse("train#preprocessing")(parse("training_items")[1])
+    scribble = nib.load(parse("training_items")[1]["weak_label"])  # slices are its last axis
+    shown = torch.from_numpy((np.asarray(scribble.dataobj) == 3).any(axis=(0, 1)))
+    assert torch.equal(weak["size_bounds"][3, 0], torch.where(shown, 60.0, 0.0))
+    assert torch.equal(weak["size_bounds"][3, 1], torch.where(shown, 2000.0, 0.0)), "scribbles are complete"
+    batch = next(iter(parse("train#dataloader")))
+    assert batch["image"].shape[0] == 8
+    # in plane 3 mm, zoomed by 10 % at most
+    assert ((batch["voxel_size"] > 0.8 * 9) & (batch["voxel_size"] < 1.3 * 9)).all()
+    workflow.run()
+    metrics = parse("validate#evaluator").state.metrics
+    assert {"val_weak_score", "val_size_violation"} <= set(metrics)
+
+
 def test_published_bounds_of_acdc(folder: Path, tiny: str, tmp_path: Path) -> None:
     datalist = json.loads((folder / "datalist.json").read_text())
     del datalist["size_bounds"]
