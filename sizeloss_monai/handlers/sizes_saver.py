@@ -18,19 +18,11 @@ from scipy import ndimage
 from sizeloss_monai.data.annotations import SizeBounds, case_bounds
 from sizeloss_monai.data.datalists import SECTIONS
 from sizeloss_monai.data.size_table import SizeRow, write_sizes
+from sizeloss_monai.transforms import VoxelSize
 
-__all__ = ["SizesSaver", "bounds_in_ml", "class_names", "count_components", "touched_faces", "voxel_volume_ml"]
+__all__ = ["SizesSaver", "bounds_in_ml", "class_names", "count_components", "touched_faces"]
 
 _OPPOSITE = dict(zip("LRAPIS", "RLPASI", strict=True))
-
-
-def voxel_volume_ml(affine: Any) -> float:
-    """Volume of a voxel: ``|det(affine[:3, :3])|`` mm³, in mL.
-
-    Args:
-        affine: ``[4, 4]``, mm.
-    """
-    return abs(float(np.linalg.det(np.asarray(affine, dtype=np.float64)[:3, :3]))) / 1000
 
 
 def count_components(mask: NDArray[np.bool_]) -> int:
@@ -174,7 +166,7 @@ class SizesSaver:
                 f"{type(probability).__name__}."
             )
         affine = probability.affine.cpu().numpy()
-        voxel_ml = voxel_volume_ml(affine)
+        voxel_ml = float(VoxelSize("volume")(probability))
         values = probability.as_tensor()
         classes = values.argmax(dim=0).cpu().numpy()
         rows = []
