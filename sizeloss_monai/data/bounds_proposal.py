@@ -20,6 +20,7 @@ from sizeloss_monai.data.bounds_from_cases import (
     size_interval,
 )
 from sizeloss_monai.data.case_sizes import CaseSizes, measure_grid, measure_sizes
+from sizeloss_monai.data.checks.classes import read_classes
 from sizeloss_monai.data.datalists import SECTIONS
 from sizeloss_monai.data.findings import DataError, listed
 from sizeloss_monai.data.published_sizes import published_range
@@ -84,10 +85,10 @@ def class_names(datalist: Mapping[str, Any]) -> dict[int, str]:
         datalist: the data list.
 
     Returns:
-        Name by id, without the background, 0; empty where it names none.
+        Name by id, without 0 and the class named background; empty where it names none.
     """
-    labels = datalist.get("labels", {})
-    return {int(key): str(name) for key, name in labels.items() if str(key).isdecimal() and int(key) > 0}
+    classes, _ = read_classes(datalist)
+    return {class_id: name for class_id, name in classes.names.items() if class_id not in (0, classes.background)}
 
 
 def propose_from_cases(
@@ -128,13 +129,14 @@ def propose_from_cases(
     patients = {item["patient"] for item in chosen}
     others = [item for item in usable if item["patient"] not in patients]
     known = class_names(datalist)
-    allowed = [0, *known] if known else None
+    background = read_classes(datalist)[0].background
+    allowed = sorted({0, *known, *([] if background is None else [background])}) if known else None
     measured = [
         measure_sizes(item, "label", per, allowed)
         for item in tqdm([*chosen, *others], desc="annotated cases", disable=not progress)
     ]
     used, rest = measured[: len(chosen)], measured[len(chosen) :]
-    found = sorted({class_id for case in used for class_id in case.sizes})
+    found = sorted({class_id for case in used for class_id in case.sizes} - {background})
     notes = _notes(chosen, usable, {class_id: known[class_id] for class_id in set(known) - set(found)})
     bounds, evidence = {}, {}
     for class_id in found:

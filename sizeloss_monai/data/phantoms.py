@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -22,7 +22,16 @@ from numpy.typing import NDArray
 from scipy import ndimage
 from scipy.spatial.transform import Rotation
 
-__all__ = ["PHANTOM_GROUPS", "PHANTOM_LABELS", "make_affine", "make_cine_phantom", "write_cine_phantoms"]
+__all__ = [
+    "PHANTOM_GROUPS",
+    "PHANTOM_LABELS",
+    "PhantomScan",
+    "make_affine",
+    "make_cine_phantom",
+    "phantom_scans",
+    "write_cine_phantoms",
+    "write_volume",
+]
 
 Array = NDArray[np.floating[Any]]
 Phase = Literal["ED", "ES"]
@@ -443,8 +452,70 @@ def _make_scribbles(label: NDArray[np.uint8], rng: np.random.Generator) -> NDArr
     return scribble
 
 
-def _write_volume(path: Path, volume: NDArray[Any], affine: NDArray[np.float64]) -> None:
-    """Write ``[H, W, D]`` with an RAS affine as NIfTI (nibabel) or compressed MetaImage (SimpleITK, hence LPS)."""
+@dataclass(frozen=True)
+class PhantomScan:
+    """One phase of a phantom patient.
+
+    Args:
+        patient: its name, ``patientNNN``.
+        phase: ``"ED"`` or ``"ES"``.
+        group: one of ``PHANTOM_GROUPS``.
+        image: int16 ``[H, W, D]``.
+        label: uint8 ``[H, W, D]``, the ids of ``PHANTOM_LABELS``.
+        affine: to RAS millimetres, float64 ``[4, 4]``.
+        seed: of the scribbles.
+    """
+
+    patient: str
+    phase: Phase
+    group: str
+    image: NDArray[np.int16]
+    label: NDArray[np.uint8]
+    affine: NDArray[np.float64]
+    seed: tuple[int, int]
+
+    @property
+    def case(self) -> str:
+        """The name of the scan, ``patientNNN_ED``."""
+        return f"{self.patient}_{self.phase}"
+
+    def scribble(self) -> NDArray[np.uint8]:
+        """A scribble on every class of every slice: class ids, 255 where nobody annotated, ``[H, W, D]``."""
+        return _make_scribbles(self.label, _rng(self.seed, 8, _PHASES.index(self.phase)))
+
+
+def phantom_scans(seed: int, index: int, noise: float = 0.05, bias: float = 0.35) -> Iterator[PhantomScan]:
+    """Make the scans of a phantom patient, end diastole and end systole on one oblique grid.
+
+    Args:
+        seed: of all patients.
+        index: of the patient, from 0.
+        noise: see :py:func:`make_cine_phantom`.
+        bias: see :py:func:`make_cine_phantom`.
+
+    Yields:
+        The scan of each phase.
+    """
+    patient_seed = (seed, index + 1)
+    group = PHANTOM_GROUPS[index % len(PHANTOM_GROUPS)]
+    rng = _rng(patient_seed, 7)
+    matrix, spacing, num_slices = _PROTOCOLS[int(rng.integers(len(_PROTOCOLS)))]
+    flip = [bool(f) for f in rng.random(3) < 0.25]
+    affine = make_affine(spacing, patient_seed, (*matrix, num_slices), flip=flip)
+    for phase in _PHASES:
+        image, label = make_cine_phantom(patient_seed, phase, num_slices, matrix, spacing, noise, bias, group)
+        rounded = np.rint(image).astype(np.int16)
+        yield PhantomScan(f"patient{index + 1:03d}", phase, group, rounded, label, affine, patient_seed)
+
+
+def write_volume(path: Path, volume: NDArray[Any], affine: NDArray[np.float64]) -> None:
+    """Write ``[H, W, D]`` with an RAS affine as NIfTI (nibabel) or compressed MetaImage (SimpleITK, hence LPS).
+
+    Args:
+        path: ending in ``.nii.gz`` or ``.mhd``.
+        volume: the voxels.
+        affine: to RAS millimetres.
+    """
     if path.name.endswith(".nii.gz"):
         nifti = nib.Nifti1Image(volume, affine)
         nifti.set_qform(affine, code=1)
@@ -536,25 +607,18 @@ def write_cine_phantoms(
 
     cases: dict[str, list[dict[str, str]]] = {name: [] for name in _SPLITS}
     for i in range(num_patients):
-        patient, suffix, group = f"patient{i + 1:03d}", suffixes[i % len(suffixes)], PHANTOM_GROUPS[i % 4]
-        patient_seed = (seed, i + 1)
-        rng = _rng(patient_seed, 7)
-        matrix, spacing, num_slices = _PROTOCOLS[int(rng.integers(len(_PROTOCOLS)))]
-        flip = [bool(f) for f in rng.random(3) < 0.25]
-        affine = make_affine(spacing, patient_seed, (*matrix, num_slices), flip=flip)
-        for phase in _PHASES:
-            case = f"{patient}_{phase}"
-            image, label = make_cine_phantom(patient_seed, phase, num_slices, matrix, spacing, noise, bias, group)
+        suffix = suffixes[i % len(suffixes)]
+        for scan in phantom_scans(seed, i, noise, bias):
             volumes: dict[str, tuple[str, NDArray[Any]]] = {}
-            volumes["image"] = (f"{case}{suffix}", np.rint(image).astype(np.int16))
-            volumes["label"] = (f"{case}_gt{suffix}", label)
+            volumes["image"] = (f"{scan.case}{suffix}", scan.image)
+            volumes["label"] = (f"{scan.case}_gt{suffix}", scan.label)
             if with_scribbles:
-                scribble = _make_scribbles(label, _rng(patient_seed, 8, _PHASES.index(phase)))
-                volumes["weak_label"] = (f"{case}_scribble{suffix}", scribble)
+                volumes["weak_label"] = (f"{scan.case}_scribble{suffix}", scan.scribble())
             for name, volume in volumes.values():
-                _write_volume(root / name, volume, affine)
+                write_volume(root / name, volume, scan.affine)
             paths = {key: name for key, (name, _) in volumes.items()}
-            cases[split_of[i]].append({**paths, "case": case, "patient": patient, "phase": phase, "group": group})
+            of_patient = {"patient": scan.patient, "phase": scan.phase, "group": scan.group}
+            cases[split_of[i]].append({**paths, "case": scan.case, **of_patient})
 
     datalist = {
         "name": "CinePhantoms",

@@ -28,10 +28,14 @@ class Classes:
     background: int | None = 0
 
     def allowed_ids(self, key: str) -> list[int] | None:
-        """The ids that the files under a key may have, sorted; None for any from 0."""
+        """The ids that the files under a key may have, sorted; None for any from 0.
+
+        Where 0 is what nobody painted, it is the background of a full mask, in which nothing is left to annotate.
+        """
         if not self.names:
             return None
-        return sorted({*self.names, *([self.unannotated] if key == "weak_label" else [])})
+        extra = [self.unannotated] if key == "weak_label" or self.unannotated == 0 else []
+        return sorted({*self.names, *extra})
 
     def shown(self, class_id: int) -> str:
         """A class as messages call it: ``class 3 (left ventricle)``."""

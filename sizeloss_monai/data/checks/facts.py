@@ -95,6 +95,9 @@ def gather_facts(section: str, item: Mapping[str, Any], classes: Classes, num_ch
             codes = {code for of_key, code in bad if of_key == key}
             if key in volumes and not codes & {"dimensions", "not-integer", "shape"}:
                 counts[key] = _count_ids(volumes[key], grid.axis)
+    if "label" in counts and classes.unannotated == 0 and classes.background and 0 in counts["label"]:
+        of_label = counts["label"]  # of a full mask, 0 is the background
+        of_label[classes.background] = of_label.pop(0) + of_label.get(classes.background, 0)
     intensity_range = None
     if ("image", "not-finite") not in bad:
         intensity_range = _intensity_range(image)

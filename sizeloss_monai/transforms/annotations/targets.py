@@ -38,7 +38,8 @@ class AnnotationToTargetsd(Transform):
     the item keeps one pair a class, for networks that see whole volumes.
 
     Apply it before anything that changes the number of slices or the voxels' size; bounds in voxels are those of the
-    file. A case of which every voxel is annotated (``complete``) needs no bounds, ``(0, inf)``.
+    file. A case of which every voxel is annotated (``complete``) needs no bounds, ``(0, inf)``; what its mask leaves
+    unpainted is background.
     """
 
     def __init__(
@@ -86,6 +87,9 @@ class AnnotationToTargetsd(Transform):
         image, annotation = out[self.image_key], out.pop(self.annotation_key)
         if self.weak_label_key not in out:
             out[self.weak_label_key] = torch.full_like(image[:1], self.ignore_index, dtype=torch.uint8)
+        if annotation.complete:
+            weak_label = out[self.weak_label_key]
+            out[self.weak_label_key] = torch.where(weak_label == self.ignore_index, 0, weak_label)
         weak_label = torch.as_tensor(out[self.weak_label_key])
         voxel = float(VoxelSize(annotation.per)(image))
         bounds = torch.tensor(annotation.bounds, dtype=torch.float32)
