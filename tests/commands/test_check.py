@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 import tempfile
 from pathlib import Path
 from typing import Any
 
+import nibabel as nib
 import numpy as np
 import pytest
 from broken_data import BROKEN, save, write_phantoms
@@ -72,7 +74,29 @@ def test_all_problems_are_told_at_once(folder: Path, capsys: pytest.CaptureFixtu
     assert set(findings(capsys.readouterr().out)) == {line for kind in kinds for line in BROKEN[kind][1]}
 
 
+def test_the_table_of_the_tutorial() -> None:
+    tutorial = Path(__file__).parents[2] / "docs" / "own_data.md"
+    rows = re.findall(r"^\| (.+) \| `((?:error|warning): .+)` \|$", tutorial.read_text(encoding="utf-8"), re.MULTILINE)
+    kinds = {kind for kind, _ in rows}
+    assert len(kinds) >= 12
+    assert rows == [(kind, line) for kind in dict(rows) for line in BROKEN[kind][1]]
+
+
 # -------------------------------------------------------------------------------------------------------- clean lists
+
+
+def test_what_nobody_painted_is_background_of_a_full_mask(folder: Path, capsys: pytest.CaptureFixture) -> None:
+    for path in folder.glob("*_weak_label.nii.gz"):
+        weak = np.asarray(nib.load(path).dataobj)
+        save(path, np.select([weak == 0, weak == 255], [np.uint8(3), np.uint8(0)], weak))
+    datalist = json.loads((folder / "datalist.json").read_text())
+    datalist |= {"unannotated": 0, "labels": {"1": "organ", "2": "lesion", "3": "background"}}
+    (folder / "datalist.json").write_text(json.dumps(datalist))
+    assert main(["check", str(folder / "datalist.json")]) == 0
+    out, _ = capsys.readouterr()
+    assert findings(out) == []
+    assert "training    label       3 background    1/1      16                16              93.8 %" in out
+    assert "training    weak_label  3 background    2/2      32                 2            0.0977 %" in out
 
 
 def test_clean_list(folder: Path, capsys: pytest.CaptureFixture) -> None:
