@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import numpy as np
-
 from sizeloss_monai.data.phantoms import PHANTOM_LABELS, phantom_scans, write_volume
 
 __all__ = ["FOLDER_LABELS", "write_phantom_folder"]
