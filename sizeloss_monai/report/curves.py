@@ -51,14 +51,14 @@ def read_curves(run_dir: Path) -> dict[str, Curve]:
 
 
 def curves_figure(curves: Mapping[str, Curve]) -> Figure:
-    """A panel for each loss term and each validation metric; Dice of all kinds share one.
+    """A panel for each loss term and each validation metric; Dice of volumes and of slices share one.
 
     Args:
         curves: of :py:func:`read_curves`, at least one.
     """
     panels: dict[str, list[str]] = {}
     for tag in curves:
-        title = "validation Dice" if tag.startswith("val_") and tag.endswith("dice") else _title(tag)
+        title = "validation Dice" if tag in ("val_mean_dice", "val_slice_dice") else _title(tag)
         panels.setdefault(title, []).append(tag)
     num_rows = -(-len(panels) // _COLUMNS)
     num_columns = min(len(panels), _COLUMNS)

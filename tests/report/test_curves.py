@@ -26,10 +26,10 @@ def test_no_event_files(tmp_path: Path) -> None:
 
 def test_panels() -> None:
     curve = ([1, 2, 3], [0.1, 0.2, 0.3])
-    tags = ["train_partial_ce", "train_size", "val_mean_dice", "val_slice_dice", "val_score"]
+    tags = ["train_partial_ce", "train_size", "val_mean_dice", "val_slice_dice", "val_annotated_dice"]
     figure = curves_figure(dict.fromkeys(tags, curve))
     titled = {axes.get_title(): axes for axes in figure.axes if axes.get_title()}
-    assert list(titled) == ["training partial ce", "training size", "validation Dice", "validation score"]
+    assert list(titled) == ["training partial ce", "training size", "validation Dice", "validation annotated dice"]
     assert [line.get_label() for line in titled["validation Dice"].lines] == ["mean dice", "slice dice"]
     assert titled["validation Dice"].get_ylim() == (0, 1)
     assert all(list(line.get_ydata()) == curve[1] for axes in titled.values() for line in axes.lines)
