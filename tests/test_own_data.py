@@ -97,4 +97,4 @@ def test_the_entry_shown_is_a_valid_one(outputs: tuple[Path, list[str]], tmp_pat
     assert item == {key: entry[key] for key in item}
     item.update(entry)
     (tmp_path / "list.json").write_text(json.dumps(datalist))
-    assert check_datalist(tmp_path / "list.json", folder / "my_scans").findings == []
+    assert not check_datalist(tmp_path / "list.json", folder / "my_scans").findings

@@ -27,7 +27,12 @@ def add(commands: argparse._SubParsersAction) -> None:
     parser.add_argument("--num_test", type=_number, default=0, help="patients: a count, or a fraction")
     parser.add_argument("--seed", type=int, default=0, help="of the split")
     parser.add_argument("--weak_labels", action="store_true", help="list weak labels (scribbles), too")
-    parser.add_argument("--unannotated", type=int, help="the id of voxels of weak labels that nobody annotated")
+    parser.add_argument(
+        "--unannotated",
+        type=int,
+        help="the id of voxels of weak labels that nobody annotated: 0 of ITK-SNAP and 3D Slicer; if not given, the "
+        "layout's, else 255",
+    )
     parser.add_argument("--labels", nargs="+", metavar="ID=NAME", help="names of the ids of the label files")
     parser.add_argument(
         "--patient_pattern",

@@ -154,6 +154,21 @@ def test_weakly_supervised_masks_are_not_used(file: Path, datalist: dict[str, An
     assert propose_from_cases(loaded, method="range", names=["a1"]).evidence[1].count == 1, "unless it is named"
 
 
+def test_a_background_other_than_0_has_no_size(file: Path, datalist: dict[str, Any]) -> None:
+    datalist |= {"unannotated": 0, "labels": {"1": "muscle", "2": "cavity", "3": "background"}}
+    left_at_0 = propose_from_cases(load_datalist(write(file.parent, datalist)), method="range")
+    for case in CASES:  # and painted
+        mask = nib.load(file.parent / f"{case}_mask.nii.gz")
+        ids = np.asarray(mask.dataobj)
+        nib.save(nib.Nifti1Image(np.where(ids == 0, np.uint8(3), ids), mask.affine), mask.get_filename())
+    painted = propose_from_cases(load_datalist(file), method="range")
+    assert left_at_0 == painted
+    assert set(painted.bounds) == {1, 2}
+    assert painted.notes == ()
+    with pytest.raises(DataError, match="no class 3"):
+        propose_published(datalist, {3: "prostate"})
+
+
 def test_margin_is_said(file: Path) -> None:
     assert run(file, "--method", "range", "--margin", "2", "--output", str(file), "--overwrite") == 0
     found = json.loads(file.read_text())["size_bounds"]

@@ -8,6 +8,7 @@ import pytest
 import SimpleITK as sitk  # noqa: N813
 from monai.data import load_decathlon_datalist
 
+from sizeloss_monai.data.phantom_folder import FOLDER_LABELS, write_phantom_folder
 from sizeloss_monai.data.phantoms import (
     PHANTOM_GROUPS,
     PHANTOM_LABELS,
@@ -285,7 +286,53 @@ class TestWriteCinePhantoms:
         assert not (tmp_path / "out").exists()
 
 
+class TestFolder:
+    def test_is_what_annotation_programs_leave(self, tmp_path):
+        root = write_phantom_folder(tmp_path / "own", num_patients=2, num_masks=1, seed=1)
+        listed = json.loads(write_cine_phantoms(tmp_path / "list", 3, seed=1, with_scribbles=True).read_text())
+        cases = {f"patient{i:03d}_{phase}": i for i in (1, 2) for phase in ("ED", "ES")}
+        of_patient_1 = {f"{case}.nii.gz" for case, patient in cases.items() if patient == 1}
+        assert {path.name for path in (root / "labels").iterdir()} == of_patient_1
+        for section in SPLITS:
+            for item in listed[section]:
+                if item["case"] in cases:
+                    name = f"{item['case']}.nii.gz"
+                    pairs = {"images": "image", "weak_labels": "weak_label", "labels": "label"}
+                    own = {key: nib.load(root / key / name) for key in pairs if (root / key / name).exists()}
+                    other = {key: nib.load(tmp_path / "list" / item[pairs[key]]) for key in own}
+                    for key in own:
+                        np.testing.assert_array_equal(own[key].affine, other[key].affine)
+                    arrays = {key: np.asarray(volume.dataobj) for key, volume in own.items()}
+                    expected = {key: np.asarray(volume.dataobj) for key, volume in other.items()}
+                    for key in arrays.keys() - {"weak_labels"}:
+                        np.testing.assert_array_equal(arrays[key], expected[key])
+                    ids = np.choose(np.minimum(expected["weak_labels"], 4), [4, 1, 2, 3, 0])
+                    np.testing.assert_array_equal(arrays["weak_labels"], ids)
+        new, third = nib.load(root / "new_scan.nii.gz"), nib.load(tmp_path / "list" / "patient003_ED.nii.gz")
+        np.testing.assert_array_equal(np.asarray(new.dataobj), np.asarray(third.dataobj))
+        assert FOLDER_LABELS == {1: "right ventricle", 2: "myocardium", 3: "left ventricle cavity", 4: "background"}
+
+    def test_refuses_what_it_cannot_write(self, tmp_path):
+        for numbers in ({"num_patients": 0}, {"num_patients": 1, "num_masks": 2}):
+            with pytest.raises(ValueError, match="expected 1 patient at least"):
+                write_phantom_folder(tmp_path / "out", **numbers)
+        assert not (tmp_path / "out").exists()
+        (tmp_path / "notes.txt").write_text("mine")
+        for path in (tmp_path, tmp_path / "notes.txt"):
+            with pytest.raises(FileExistsError, match="not empty"):
+                write_phantom_folder(path)
+
+
 class TestScript:
+    @pytest.mark.parametrize(
+        "options", [["--layout", "folder", "--scribbles"], ["--layout", "folder", "--overwrite"], ["--masks", "1"]]
+    )
+    def test_options_of_the_other_layout(self, tmp_path, options):
+        main = runpy.run_path(str(SCRIPT))["main"]
+        with pytest.raises(SystemExit, match="2"):
+            main(["--output_dir", str(tmp_path / "out"), *options])
+        assert not (tmp_path / "out").exists()
+
     def test_writes_and_refuses(self, tmp_path, capsys):
         main = runpy.run_path(str(SCRIPT))["main"]
         command = ["--output_dir", str(tmp_path / "out"), "--patients", "3", "--seed", "1", "--suffix", ".mhd"]

@@ -85,6 +85,17 @@ def test_whole_volumes_keep_one_pair() -> None:
     torch.testing.assert_close(bounds, torch.tensor([[0.0, math.inf], [20.0, 40.0]]))
 
 
+def test_what_a_full_mask_leaves_unpainted_is_background() -> None:
+    data = item("volume", complete=True)
+    given = data["weak_label"].clone()
+    made = AnnotationToTargetsd()(data)["weak_label"]
+    assert isinstance(made, MetaTensor)
+    assert made.dtype == torch.uint8
+    assert torch.equal(made == 1, given == 1)
+    assert (made[given != 1] == 0).all()
+    assert torch.equal(data["weak_label"], given), "the item given is not changed"
+
+
 def test_complete_annotation_needs_no_bounds() -> None:
     bounds = bounds_of(item("volume", (20, 40), {1: (2,)}, complete=True))
     assert torch.equal(bounds, torch.tensor([0.0, math.inf])[None, :, None].expand(2, 2, 5))
