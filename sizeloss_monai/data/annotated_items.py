@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sizeloss_monai.data.annotations import SizeBounds, case_bounds, case_tags
+from sizeloss_monai.data.annotations import SizeBounds, case_bounds, case_tags, union_bounds
 from sizeloss_monai.data.findings import DataError
 
 __all__ = ["Annotation", "annotated_items"]
@@ -109,7 +109,7 @@ def annotated_items(
         annotation = Annotation(
             per,
             bounds.unit,
-            tuple(_class_bounds(bounds.bounds, class_of, k) for k in range(num_classes)),
+            tuple(_class_bounds(bounds, tags, class_of, k) for k in range(num_classes)),
             _class_tags(tags, class_of),
             complete=mark == "full",
         )
@@ -141,14 +141,11 @@ def _check_ids(
 
 
 def _class_bounds(
-    bounds: Mapping[int, tuple[float, float]], class_of: Mapping[int, int], class_id: int
+    bounds: SizeBounds, tags: Mapping[int, Tag], class_of: Mapping[int, int], class_id: int
 ) -> tuple[float, float]:
-    """The bounds of a class that one id or several stand for: their sums, which hold for the union."""
+    """The bounds of a class of the network; ``(0, inf)`` of the background and of one without ids."""
     ids = [label_id for label_id, target in class_of.items() if target == class_id]
-    if class_id == 0 or not ids:
-        return (0.0, math.inf)
-    pairs = [bounds.get(label_id, (0.0, math.inf)) for label_id in ids]
-    return (sum(lower for lower, _ in pairs), sum(upper for _, upper in pairs))
+    return union_bounds(bounds, tags, ids) if class_id and ids else (0.0, math.inf)
 
 
 def _class_tags(tags: Mapping[int, Tag], class_of: Mapping[int, int]) -> dict[int, Tag]:

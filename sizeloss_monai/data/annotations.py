@@ -27,7 +27,7 @@ from typing import Any
 
 from sizeloss_monai.data.findings import DataError, Finding, Place
 
-__all__ = ["SizeBounds", "case_bounds", "case_tags", "read_common_bounds", "read_own_bounds", "read_tags"]
+__all__ = ["SizeBounds", "case_bounds", "case_tags", "read_common_bounds", "read_own_bounds", "read_tags", "union_bounds"]
 
 UNITS = {"slice": ("mm2", "voxels"), "volume": ("mL", "voxels")}
 """The units that bounds per slice and per volume may have."""
@@ -89,6 +89,27 @@ def case_tags(item: Mapping[str, Any]) -> dict[int, bool | tuple[int, ...]]:
     if findings:
         raise _error(findings)
     return tags
+
+
+def union_bounds(
+    bounds: SizeBounds, tags: Mapping[int, bool | tuple[int, ...]], ids: Sequence[int]
+) -> tuple[float, float]:
+    """The bounds of a class that one id of the label files or several stand for.
+
+    Of a volume both are sums. Of a slice only the upper one is: a slice that has one of the ids need not have the
+    others, so the lower bound is the least of theirs. Ids that are known to be absent do not count.
+
+    Args:
+        bounds: of the case; of an id without bounds ``(0, inf)``.
+        tags: of the case.
+        ids: at least one.
+
+    Returns:
+        Lower and upper bound. Where all ids are absent, those of the ids nevertheless.
+    """
+    there = [label_id for label_id in ids if tags.get(label_id) not in (False, ())] or ids
+    lower, upper = zip(*(bounds.bounds.get(label_id, (0.0, math.inf)) for label_id in there), strict=True)
+    return (min(lower) if bounds.per == "slice" else sum(lower), sum(upper))
 
 
 def read_common_bounds(datalist: Mapping[str, Any], where: Place) -> tuple[SizeBounds | None, list[Finding]]:

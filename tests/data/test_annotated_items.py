@@ -70,6 +70,17 @@ def test_tags_of_several_ids(tags: Any, expected: Any) -> None:
     assert found["annotation"].tags == expected
 
 
+def test_an_absent_id_adds_nothing_to_the_bounds_of_its_class() -> None:
+    (found,) = items_of({"size_bounds": {"2": [5, 7]}, "tags": {"1": False}}, target_ids=[0, 1, 1, 0])
+    assert found["annotation"].bounds == (FREE, (5, 7))
+
+
+def test_a_slice_with_one_of_several_ids_need_not_have_the_others() -> None:
+    datalist = {"size_bounds": {"per": "slice", "unit": "mm2", "bounds": {"1": [10, 50], "2": [20, 60]}}}
+    (found,) = items_of({"weak_label": "w"}, datalist=datalist, target_ids=[0, 1, 1, 0], per="slice")
+    assert found["annotation"].bounds == (FREE, (10, 110))
+
+
 def test_bounds_per_slice() -> None:
     datalist = {"size_bounds": {"per": "slice", "unit": "mm2", "bounds": {"1": [60, 2000]}}}
     (found,) = items_of({"weak_label": "w"}, datalist=datalist, target_ids=[0, 1, 0, 0], per="slice")
