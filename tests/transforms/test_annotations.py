@@ -49,6 +49,14 @@ def test_slices_known_to_lack_the_class_have_no_share() -> None:
     torch.testing.assert_close(bounds[1], torch.tensor([[0.0, 10, 10, 0, 0], [0.0, 20, 20, 0, 0]]))
 
 
+@pytest.mark.parametrize("per", ["volume", "slice"])
+def test_a_tag_that_lists_a_slice_holds_although_the_class_has_no_scribble_there(per: str) -> None:
+    data = item(per, (20, 40), {1: (2, 3)})  # slice 3 has a scribble, of the background only
+    bounds = bounds_of(data, scribbles_complete=True)
+    shares = [[0.0, 0, 10, 10, 0], [0.0, 0, 20, 20, 0]] if per == "volume" else [[0, 0, 20, 20, 0], [0, 0, 40, 40, 0]]
+    torch.testing.assert_close(bounds[1], torch.tensor(shares, dtype=torch.float32))
+
+
 def test_a_negative_tag_holds_for_every_slice_without_the_class() -> None:
     data = item("volume", (20, 40), {1: False})
     data["weak_label"][:] = 255

@@ -60,7 +60,7 @@ class AnnotationToTargetsd(Transform):
             bounds_key: where the bounds go.
             ignore_index: value of unannotated voxels.
             scribbles_complete: whether whoever annotated a voxel of a slice has marked every class that is in the
-                slice, so that a class without a mark is not in it.
+                slice, so that a class without a mark is not in it, unless a tag lists the slice.
             slice_wise: whether there are bounds for each slice.
         """
         self.image_key = image_key
@@ -101,12 +101,13 @@ class AnnotationToTargetsd(Transform):
         for class_id in range(1, len(bounds)):
             if annotation.complete:
                 break
+            tag = annotation.tags.get(class_id)
             present = (weak_label == class_id).flatten(0, 2).any(dim=0)
-            absent = self._absent(annotation.tags.get(class_id), weak_label, present, str(out.get("case")))
-            if isinstance(annotation.tags.get(class_id), tuple):
-                present = present | ~absent
+            if isinstance(tag, tuple):
+                present = present | _listed(tag, num_slices, str(out.get("case")))
+            absent = self._absent(tag, weak_label, present)
             lower, upper = bounds[class_id].tolist()
-            known = annotation.tags.get(class_id) not in (None, False) or bool(present.any())
+            known = tag is True or bool(present.any())
             if annotation.per == "volume":
                 share = max(int((~absent).sum()), 1)
                 lower = max(lower, voxel if known else 0.0)
@@ -118,20 +119,21 @@ class AnnotationToTargetsd(Transform):
         out[self.bounds_key] = result if self.slice_wise else result.sum(dim=-1)
         return out
 
-    def _absent(self, tag: Any, weak_label: torch.Tensor, present: torch.Tensor, case: str) -> torch.Tensor:
-        """Which slices are known to lack a class, ``[D]``."""
-        num_slices = len(present)
-        if isinstance(tag, tuple):
-            if max(tag, default=0) >= num_slices:
-                raise ValueError(f"case '{case}', key 'tags': found slice {max(tag)}, expected below {num_slices}.")
-            absent = torch.ones(num_slices, dtype=torch.bool)
-            absent[list(tag)] = False
-        else:
-            absent = torch.full((num_slices,), tag is False)
+    def _absent(self, tag: Any, weak_label: torch.Tensor, present: torch.Tensor) -> torch.Tensor:
+        """Which slices are known to lack a class, ``[D]``; of those known to hold it, ``present``, none."""
+        absent = torch.full_like(present, tag is False or isinstance(tag, tuple))
         if self.scribbles_complete:
-            annotated = (weak_label != self.ignore_index).flatten(0, 2).any(dim=0)
-            absent = absent | (annotated & ~present)
+            absent = absent | (weak_label != self.ignore_index).flatten(0, 2).any(dim=0)
         return absent & ~present
+
+
+def _listed(tag: tuple[int, ...], num_slices: int, case: str) -> torch.Tensor:
+    """Which slices a tag lists, ``[D]``."""
+    if max(tag, default=-1) >= num_slices:
+        raise ValueError(f"case '{case}', key 'tags': found slice {max(tag)}, expected below {num_slices}.")
+    listed = torch.zeros(num_slices, dtype=torch.bool)
+    listed[list(tag)] = True
+    return listed
 
 
 AnnotationToTargetsD = AnnotationToTargetsDict = AnnotationToTargetsd
