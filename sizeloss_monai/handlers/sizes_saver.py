@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -15,7 +14,7 @@ from monai.data import MetaTensor
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from sizeloss_monai.data.annotations import SizeBounds, case_bounds
+from sizeloss_monai.data.annotations import SizeBounds, case_bounds, case_tags, union_bounds
 from sizeloss_monai.data.datalists import SECTIONS
 from sizeloss_monai.data.size_table import SizeRow, write_sizes
 from sizeloss_monai.transforms import VoxelSize
@@ -53,22 +52,28 @@ def touched_faces(mask: NDArray[np.bool_], affine: Any) -> str:
     return faces
 
 
-def bounds_in_ml(bounds: SizeBounds | None, ids: Sequence[int], voxel_ml: float) -> tuple[float, float] | None:
+def bounds_in_ml(
+    bounds: SizeBounds | None, tags: Mapping[int, bool | tuple[int, ...]], ids: Sequence[int], voxel_ml: float
+) -> tuple[float, float] | None:
     """The bounds on the volume of a class.
 
     Args:
         bounds: of the case.
+        tags: of the case.
         ids: of the label files, those that make up the class; their bounds add up.
         voxel_ml: volume of a voxel of the file, mL.
 
     Returns:
-        Lower and upper bound in mL, or None where nothing bounds the volume: bounds of single slices say nothing of it.
+        Lower and upper bound in mL, (0, 0) of a class that the tags say is absent, or None where nothing bounds the
+        volume: bounds of single slices say nothing of it.
     """
+    if all(tags.get(label_id) in (False, ()) for label_id in ids):
+        return 0.0, 0.0
     if bounds is None or bounds.per != "volume" or not any(label_id in bounds.bounds for label_id in ids):
         return None
-    pairs = [bounds.bounds.get(label_id, (0.0, math.inf)) for label_id in ids]
+    lower, upper = union_bounds(bounds, tags, ids)
     factor = voxel_ml if bounds.unit == "voxels" else 1.0
-    return factor * sum(lower for lower, _ in pairs), factor * sum(upper for _, upper in pairs)
+    return factor * lower, factor * upper
 
 
 def class_names(datalist: Mapping[str, Any], label_ids: Sequence[int], target_ids: Sequence[int]) -> dict[int, str]:
@@ -94,7 +99,7 @@ class SizesSaver:
     """Writes ``sizes.csv``: soft, hard and true size of each class of each case in mL, and how they keep the bounds.
 
     See :py:class:`~sizeloss_monai.data.size_table.SizeRow` for its columns. The bounds are those on volumes that
-    the data list gives the case. Cases without ``label`` have no true size.
+    the data list gives the case, its tags included. Cases without ``label`` have no true size.
     """
 
     def __init__(
@@ -114,13 +119,12 @@ class SizesSaver:
             probability_key: the softmax, ``MetaTensor`` of shape ``[C, X, Y, Z]`` on the scan's own grid.
 
         Raises:
-            DataError: when the data list has bounds of another form.
+            DataError: when the data list has bounds or tags of another form.
         """
         self.path = Path(save_dir) / "sizes.csv"
         self.probability_key = probability_key
-        self.bounds = {
-            str(item["case"]): case_bounds(datalist, item) for section in SECTIONS for item in datalist.get(section, [])
-        }
+        items = [item for section in SECTIONS for item in datalist.get(section, [])]
+        self.known = {str(item["case"]): (case_bounds(datalist, item), case_tags(item)) for item in items}
         self.names = class_names(datalist, label_ids, target_ids)
         self.ids = {
             target: [given for given, made in zip(label_ids, target_ids, strict=True) if made == target]
@@ -172,7 +176,7 @@ class SizesSaver:
         rows = []
         for class_id, name in self.names.items():
             mask = classes == class_id
-            lower, upper = bounds_in_ml(self.bounds.get(case), self.ids[class_id], voxel_ml) or (None, None)
+            lower, upper = bounds_in_ml(*self.known.get(case, (None, {})), self.ids[class_id], voxel_ml) or (None, None)
             rows.append(
                 SizeRow(
                     case=case,

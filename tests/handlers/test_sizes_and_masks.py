@@ -133,7 +133,27 @@ def test_violations_are_signed(tmp_path: Path) -> None:
     ],
 )
 def test_bounds_of_a_class(given_bounds: SizeBounds | None, ids: list[int], expected: object) -> None:
-    assert bounds_in_ml(given_bounds, ids, 0.04) == expected
+    assert bounds_in_ml(given_bounds, {}, ids, 0.04) == expected
+
+
+def test_a_class_that_is_absent_by_a_tag_must_be_empty(tmp_path: Path) -> None:
+    datalist = make_list(size_bounds=bounds(_1=[1.5, 9], _3=[0.1, 9]))
+    for item in datalist["validation"]:
+        item["tags"] = {"1": False, "3": [0, 1]}
+    outputs = {
+        "a": {"probability": make_probability(0 * make_mask())},
+        "b": {"probability": make_probability(make_mask())},
+    }
+    run([SizesSaver(str(tmp_path), datalist, **IDS)], outputs)
+    rows = measured(tmp_path)
+    assert (rows["a", 1].lower_ml, rows["a", 1].upper_ml, rows["a", 1].violation_ml) == (0, 0, 0)
+    assert rows["b", 1].violation_ml == pytest.approx(VOXEL_ML * 24)
+    assert (rows["a", 2].lower_ml, rows["a", 2].upper_ml) == (0.1, 9)
+
+
+def test_an_absent_part_of_a_class_has_no_share_in_its_bounds() -> None:
+    given_bounds = SizeBounds("volume", "mL", {1: (2.0, 5.0), 2: (1.0, 3.0)})
+    assert bounds_in_ml(given_bounds, {1: False}, [1, 2], 0.04) == (1.0, 3.0)
 
 
 def test_names() -> None:
