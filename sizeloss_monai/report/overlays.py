@@ -193,7 +193,9 @@ def overlay_figure(
     if title:
         figure.suptitle(title, fontsize=11, y=1 - 0.08 / height, va="top")
     if handles:
-        figure.legend(
+        legend = figure.legend(
             handles=list(handles.values()), loc="lower center", ncols=len(handles), fontsize=9, frameon=False,
         )  # fmt: skip
+        for text in legend.get_texts():
+            text.set_parse_math(False)  # names are the user's: a dollar is a dollar
     return figure

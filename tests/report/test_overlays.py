@@ -46,6 +46,11 @@ class TestOverlayFigure:
         assert [text.get_text() for text in figure.legends[0].get_texts()] == ["prediction", "seed"]
         assert [axes.get_ylabel() for axes in panel_axes(figure)] == ["first", "", "second", ""]
 
+    def test_names_are_no_formulas(self):
+        mask = disc()
+        drawn = pixels(overlay_figure([[Panel(np.zeros((24, 20)), [Outline(mask, "red", r"$\bad$")])]]))
+        assert drawn.size
+
     def test_first_axis_runs_to_the_right_and_spacing_counts(self):
         figure = overlay_figure([[Panel(np.eye(3, 5), [Outline(disc((3, 5), (2, 0), 1), "red")], (2.0, 1.5))]])
         axes = panel_axes(figure)[0]
