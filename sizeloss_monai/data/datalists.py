@@ -250,8 +250,8 @@ def open_datalist(
     else:
         built = make_datalist(root, layout, seed, num_validation, num_test, weak_labels, patient_pattern)
         datalist = _absolute(built, root)
-    if size_bounds is not None:
-        datalist = {"size_bounds": dict(size_bounds), **datalist}
+    if size_bounds is not None and datalist.get("size_bounds") is None:
+        datalist = {**datalist, "size_bounds": dict(size_bounds)}
     _check(datalist, root, ensure_tuple(sections))
     _check_weak_labels(datalist, weak_labels)
     return datalist

@@ -434,6 +434,9 @@ def test_bounds_for_a_list_that_has_none(tmp_path: Path) -> None:
     root = make_acdc(tmp_path / "acdc")
     bounds = {"per": "volume", "unit": "mL", "bounds": {"1": [1, 2]}}
     assert open_datalist(root, layout="acdc", size_bounds=bounds)["size_bounds"] == bounds
+    none = {**make_datalist(root, layout="acdc"), "size_bounds": None}
+    (tmp_path / "none.json").write_text(json.dumps(none))
+    assert open_datalist(root, tmp_path / "none.json", size_bounds=bounds)["size_bounds"] == bounds
     datalist = {**make_datalist(root, layout="acdc"), "size_bounds": {**bounds, "bounds": {"1": [3, 4]}}}
     (root / "datalist.json").write_text(json.dumps(datalist))
     assert open_datalist(root, size_bounds=bounds)["size_bounds"]["bounds"] == {"1": [3, 4]}
