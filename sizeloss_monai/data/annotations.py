@@ -182,6 +182,8 @@ def _read_bounds(given: Any, where: Place) -> tuple[dict[int, tuple[float, float
             findings.append(_no_class(name, where))
             continue
         try:
+            if not isinstance(pair, Sequence) or isinstance(pair, str):
+                raise TypeError
             lower, upper = (float("inf") if bound is None else float(bound) for bound in pair)
         except (TypeError, ValueError):
             findings.append(where.error("bounds-form", f"{pair!r} for class {name}", "[lower, upper]"))

@@ -33,6 +33,7 @@ def test_no_bounds() -> None:
         ({"per": "volume", "unit": "mL"}, {"1": [math.nan, 2]}, "expected 0 <= lower"),
         ({"per": "volume", "unit": "mL"}, {"1": [None, None]}, "expected 0 <= lower"),
         ({"per": "volume", "unit": "mL"}, {"1": 5}, r"expected \[lower, upper\]"),
+        ({"per": "volume", "unit": "mL"}, {"1": "12"}, r"found '12' for class 1, expected \[lower, upper\]"),
         ({"per": "volume", "unit": "mL"}, {"LV": [1, 2]}, "found the class 'LV'"),
         ({"per": "volume", "unit": "mL"}, [[0, 1], [1, 2]], "expected an object such as"),
     ],
