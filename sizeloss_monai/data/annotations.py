@@ -27,7 +27,15 @@ from typing import Any
 
 from sizeloss_monai.data.findings import DataError, Finding, Place
 
-__all__ = ["SizeBounds", "case_bounds", "case_tags", "read_common_bounds", "read_own_bounds", "read_tags", "union_bounds"]
+__all__ = [
+    "SizeBounds",
+    "case_bounds",
+    "case_tags",
+    "read_common_bounds",
+    "read_own_bounds",
+    "read_tags",
+    "union_bounds",
+]
 
 UNITS = {"slice": ("mm2", "voxels"), "volume": ("mL", "voxels")}
 """The units that bounds per slice and per volume may have."""

@@ -203,3 +203,17 @@ def test_what_bounds_in_ml_do_not_go_with(
         error = error.__cause__
     assert isinstance(error, ValueError)
     assert re.search(message, str(error)), str(error)
+
+
+@pytest.mark.parametrize("terms", [["partial_ce", "crff"], "partial_ce", []])
+def test_terms_are_losses(folder: Path, tiny: str, tmp_path: Path, terms: Any) -> None:
+    with pytest.raises(Exception) as caught:  # noqa: PT011
+        parsed(tiny, folder, tmp_path / "run", terms=terms)
+    error: BaseException = caught.value
+    while error.__cause__ is not None:
+        error = error.__cause__
+    assert (
+        f"terms must be a list of some of partial_ce, partial_dice, size, absent, entropy, crf, found {terms!r}"
+        in str(error)
+    )
+    assert not (tmp_path / "run").exists()
