@@ -6,7 +6,8 @@ Bounds on the volumes of right ventricle, myocardium and left ventricle are made
 phases), drawn at random many times, in mL and in voxels; the other patients' volumes are counted that lie inside.
 Published ranges, at several margins, are counted by diagnosis.
 
---data_dir holds the folder acdc. Writes bounds_coverage.csv, bounds_coverage_published.csv and bounds_coverage.md.
+--data_dir holds the folder acdc, and where they are at hand promise12 and Task04_Hippocampus. Writes
+bounds_coverage.csv, bounds_coverage_published.csv and bounds_coverage.md.
 """
 
 from __future__ import annotations
@@ -34,6 +35,8 @@ CLASSES = {1: "RV", 2: "myocardium", 3: "LV"}
 PUBLISHED = {1: "rv_cavity", 2: "lv_myocardium", 3: "lv_cavity"}
 MARGINS = (1.0, 1.5, 2.0, 3.0)
 UNITS = ("mL", "voxels")
+OTHERS = {"promise12": ("promise12", "prostate"), "Task04_Hippocampus": ("decathlon", "hippocampus")}
+"""By folder, the layout and the published range of other data sets."""
 
 Sizes = dict[str, dict[int, NDArray[np.float64]]]
 """By patient and class, the volumes of both phases, ``[2, 2]``: in mL and in voxels."""
@@ -76,32 +79,50 @@ def drawn_coverage(
     }
 
 
-def published_coverage(sizes: Sizes, groups: dict[str, str], class_id: int, margin: float) -> list[dict[str, Any]]:
-    """How many volumes of each diagnosis lie inside a published range."""
-    lower, upper = published_range(PUBLISHED[class_id]).bounds
-    bounds = (lower / margin, upper * margin)
+def published_coverage(
+    label: str, entry: str, volumes: dict[str, NDArray[np.float64]], data: str
+) -> list[dict[str, Any]]:
+    """How many volumes of each group of patients, in mL, lie inside a published range, at several margins."""
+    lower, upper = published_range(entry).bounds
+    return [
+        {
+            "class": label,
+            "entry": entry,
+            "margin": f"{margin:g}",
+            "lower_ml": f"{lower / margin:.4g}",
+            "upper_ml": f"{upper * margin:.4g}",
+            "group": group,
+            "volumes": len(found),
+            "below": int((found < lower / margin).sum()),
+            "above": int((found > upper * margin).sum()),
+            "coverage": f"{1 - count_outside(found, (lower / margin, upper * margin)) / len(found):.4f}",
+            "data": data,
+        }
+        for margin in MARGINS
+        for group, found in volumes.items()
+    ]
+
+
+def acdc_groups(sizes: Sizes, groups: dict[str, str], class_id: int) -> dict[str, NDArray[np.float64]]:
+    """The volumes of a class in mL, of all patients and of those of each diagnosis."""
+    members = {group: [p for p in sizes if group in ("all", groups[p])] for group in ["all", *sorted(groups.values())]}
+    return {group: np.concatenate([sizes[p][class_id][:, 0] for p in patients]) for group, patients in members.items()}
+
+
+def other_organs(data_dir: Path) -> list[dict[str, Any]]:
+    """Coverage of published ranges on other data sets, as far as they are at hand; all their classes are one organ."""
     records = []
-    for group in ["all", *sorted(set(groups.values()))]:
-        volumes = np.concatenate([s[class_id][:, 0] for p, s in sizes.items() if group in ("all", groups[p])])
-        inside = len(volumes) - count_outside(volumes, bounds)
-        records.append(
-            {
-                "class": CLASSES[class_id],
-                "entry": PUBLISHED[class_id],
-                "margin": f"{margin:g}",
-                "lower_ml": f"{bounds[0]:.4g}",
-                "upper_ml": f"{bounds[1]:.4g}",
-                "group": group,
-                "volumes": len(volumes),
-                "below": int((volumes < bounds[0]).sum()),
-                "above": int((volumes > bounds[1]).sum()),
-                "coverage": f"{inside / len(volumes):.4f}",
-            }
-        )
+    for folder, (layout, entry) in OTHERS.items():
+        if not (data_dir / folder).is_dir():
+            print(f"left out {folder}: not in {data_dir}")
+            continue
+        items = open_datalist(data_dir / folder, layout=layout, num_validation=0, sections="training")["training"]
+        volumes = [sum(size.item() for size in measure_sizes(item).sizes.values()) for item in tqdm(items, desc=folder)]
+        records += published_coverage(entry, entry, {"all": np.array(volumes)}, f"{folder}, {len(items)} volumes")
     return records
 
 
-def provenance(command: str, seed: int, draws: int, data: str) -> dict[str, Any]:
+def provenance(command: str, seed: int, draws: int) -> dict[str, Any]:
     """What made the numbers."""
     with TemporaryDirectory() as folder:
         record_run(folder)
@@ -110,7 +131,6 @@ def provenance(command: str, seed: int, draws: int, data: str) -> dict[str, Any]
     return {
         "seed": seed,
         "draws": draws,
-        "data": data,
         "commit": entry["commit"],
         "numpy": entry["packages"]["numpy"],
         "machine": f"{machine['processor']}, {machine['cores']} cores, {machine['threads']} thread(s), CPU",
@@ -134,18 +154,21 @@ def markdown(drawn: list[dict[str, Any]], published: list[dict[str, Any]]) -> st
         rows[record["class"], record["method"], record["unit"]].append(cell)
     lines += [f"| {' | '.join([*key, *cells])} |" for key, cells in rows.items()]
     groups = list(dict.fromkeys(record["group"] for record in published))
+    headings = ["class", "data", "margin", "bounds (mL)", *groups]
     lines += [
         "",
-        "Published normal ranges: share of ACDC's volumes inside, by diagnosis.",
+        "Published normal ranges: share of volumes inside, of ACDC by diagnosis.",
         "",
-        f"| class | margin | bounds (mL) | {' | '.join(groups)} |",
-        "| --- | --- | --- |" + " --- |" * len(groups),
+        f"| {' | '.join(headings)} |",
+        "|" + " --- |" * len(headings),
     ]
-    cells = defaultdict(list)
+    shares: dict[tuple[str, ...], dict[str, str]] = defaultdict(dict)
     for record in published:
-        key = (record["class"], record["margin"], f"{record['lower_ml']} to {record['upper_ml']}")
-        cells[key].append(f"{float(record['coverage']):.0%}")
-    lines += [f"| {' | '.join([*key, *row])} |" for key, row in cells.items()]
+        bounds = f"{record['lower_ml']} to {record['upper_ml']}"
+        shares[record["class"], record["data"].split(",")[0], record["margin"], bounds][record["group"]] = (
+            f"{float(record['coverage']):.0%}"
+        )
+    lines += [f"| {' | '.join([*key, *(share.get(g, '') for g in groups)])} |" for key, share in shares.items()]
     return "\n".join(lines) + "\n"
 
 
@@ -170,17 +193,18 @@ def main() -> None:
     command = (
         f"python scripts/bounds_coverage.py --data_dir data --patients {counts} --draws {args.draws} --seed {args.seed}"
     )
-    made = provenance(command, args.seed, args.draws, f"ACDC, {len(sizes)} patients, {len(items)} volumes")
+    made, acdc = provenance(command, args.seed, args.draws), f"ACDC, {len(sizes)} patients, {len(items)} volumes"
     drawn = [
-        drawn_coverage(sizes, class_id, unit, method, subsets[n]) | made
+        drawn_coverage(sizes, class_id, unit, method, subsets[n]) | {"data": acdc} | made
         for class_id in CLASSES
         for method in METHODS
         for unit in UNITS
         for n in args.patients
     ]
-    published = [
-        record | made for c in CLASSES for margin in MARGINS for record in published_coverage(sizes, groups, c, margin)
-    ]
+    published = []
+    for class_id, entry in PUBLISHED.items():
+        published += published_coverage(CLASSES[class_id], entry, acdc_groups(sizes, groups, class_id), acdc)
+    published = [record | made for record in [*published, *other_organs(args.data_dir)]]
     write_csv(args.results_dir / "bounds_coverage.csv", drawn)
     write_csv(args.results_dir / "bounds_coverage_published.csv", published)
     (args.results_dir / "bounds_coverage.md").write_text(markdown(drawn, published), encoding="utf-8")

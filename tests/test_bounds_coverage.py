@@ -32,6 +32,7 @@ def test_bounds_coverage(tmp_path: Path) -> None:
     script = [sys.executable, "scripts/bounds_coverage.py", *options]
     done = subprocess.run(script, cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
+    assert "left out promise12" in done.stdout
     with (tmp_path / "bounds_coverage.csv").open() as file:
         rows = [row for row in csv.DictReader(file) if row["method"] == "range" and row["patients"] == "1"]
     assert {row["class"] for row in rows} == {"RV", "myocardium", "LV"}
