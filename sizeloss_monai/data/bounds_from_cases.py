@@ -40,7 +40,8 @@ def size_interval(
 
     Quantiles of few sizes cover less than asked: one more size lies outside even the range of `n` with probability
     :math:`2 / (n + 1)`. The prediction interval covers what is asked for any `n`, if sizes are independent and
-    log-normal; with 2 or 3 it is then very wide.
+    log-normal; with 2 or 3 it is then very wide. Slices of one volume, or phases of one patient, are not independent:
+    it then covers less, as :py:func:`leave_one_out` or other cases tell.
 
     Args:
         sizes: of one class, all positive, ``[n]``.

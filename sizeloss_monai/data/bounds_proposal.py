@@ -124,6 +124,8 @@ def propose_from_cases(
         DataError: when there are no such cases, or too few; a file cannot be read or is no annotation; or a number is
             out of range.
     """
+    if per not in UNITS:
+        raise DataError(f"per must be one of {', '.join(UNITS)}, found {per!r}.")
     usable = [item for item in datalist["training"] if item.get("label") and item.get("supervision", "full") == "full"]
     chosen = _choose(datalist, usable, names, num_cases)
     patients = {item["patient"] for item in chosen}
@@ -222,7 +224,7 @@ def add_bounds(datalist: Mapping[str, Any], proposal: BoundsProposal) -> dict[st
     old = datalist.get("size_bounds")
     new: dict[str, Any] = {"per": proposal.per, "unit": proposal.unit, "source": proposal.source, "bounds": {}}
     if old is not None:
-        case_bounds(datalist, {"case": "of the whole list"})  # a list that is not of the form is an error
+        case_bounds(datalist, {"case": "every case"})  # a list that is not of the form is an error
         if (old["per"], old["unit"]) != (proposal.per, proposal.unit):
             raise DataError(
                 f"the data list has size_bounds per {old['per']} in {old['unit']}, the proposed ones are per "

@@ -289,6 +289,11 @@ def test_options_that_make_no_sense(
     assert message in capsys.readouterr().err
 
 
+def test_neither_slice_nor_volume(file: Path) -> None:
+    with pytest.raises(DataError, match="per must be one of slice, volume, found 'mm'"):
+        propose_from_cases(load_datalist(file), per="mm")
+
+
 def test_lists_without_masks(file: Path, datalist: dict[str, Any], capsys: pytest.CaptureFixture) -> None:
     for item in datalist["training"]:
         del item["label"]
@@ -319,7 +324,7 @@ def test_an_infinite_bound_is_null() -> None:
     endless = type(proposal)("volume", "mL", "x", {1: (2.0, math.inf)})
     assert add_bounds(datalist, endless)["size_bounds"]["bounds"] == {"1": [2.0, None]}
     assert datalist == {"training": [], "validation": []}
-    with pytest.raises(DataError, match="of the whole list"):
+    with pytest.raises(DataError, match="every case"):
         add_bounds({"size_bounds": 3}, proposal)
 
 
