@@ -6,6 +6,7 @@ import logging
 from collections.abc import Mapping
 from typing import Any
 
+import ignite.distributed as idist
 import torch
 from ignite.engine import Engine
 from monai.handlers import IgniteMetricHandler
@@ -65,9 +66,14 @@ class LabelledMetricHandler(IgniteMetricHandler):
         """
         Args:
             engine: a MONAI evaluator after an iteration, decollated.
+
+        Raises:
+            RuntimeError: when a case has a mask and there are several processes.
         """
         for item in evaluated_items(engine):
             if self.label_key in item:
+                if idist.get_world_size() > 1:  # a process without masks would not come to gather the others' scores
+                    raise RuntimeError("masks of some cases are compared in one process only: leave out watch_masks.")
                 prediction = item[self.pred_key]
                 self.update((prediction[None], item[self.label_key][None].to(prediction.device)))
 

@@ -97,6 +97,13 @@ def test_without_any_mask_the_true_dice_is_not_logged():
     assert "val_weak_score" in state.metrics
 
 
+def test_masks_are_compared_in_one_process(monkeypatch):
+    monkeypatch.setattr("ignite.distributed.get_world_size", lambda: 2)
+    key = {"val_mean_dice": LabelledMetricHandler(DiceMetric(include_background=False))}
+    with pytest.raises(RuntimeError, match="in one process only: leave out watch_masks"):
+        evaluate(make_items(keys=("weak_label", "label")), key)
+
+
 def test_as_the_key_metric_it_is_nan_without_any_mask():
     key = {"val_mean_dice": LabelledMetricHandler(DiceMetric(include_background=False), is_key=True)}
     assert math.isnan(evaluate(make_items(), key).metrics["val_mean_dice"])

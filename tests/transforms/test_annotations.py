@@ -120,6 +120,16 @@ def test_an_item_without_a_weak_label_gets_one_without_annotation() -> None:
     torch.testing.assert_close(made.affine, data["image"].affine)
 
 
+def test_a_tag_against_complete_scribbles() -> None:
+    data = item("volume", tags={1: True})
+    data["weak_label"][:] = 0
+    assert bounds_of(data)[1, 1].isinf().all()
+    with pytest.raises(ValueError, match="case 'a', key 'tags': found true for class 1, but every slice is annotated"):
+        AnnotationToTargetsd(scribbles_complete=True)(
+            data | {"annotation": item("volume", tags={1: True})["annotation"]}
+        )
+
+
 def test_a_slice_that_is_not_there() -> None:
     with pytest.raises(ValueError, match=r"case 'a', key 'tags': found slice 5, expected below 5"):
         AnnotationToTargetsd()(item("volume", tags={1: (4, 5)}))

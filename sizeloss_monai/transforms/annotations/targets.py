@@ -81,7 +81,8 @@ class AnnotationToTargetsd(Transform):
             ``slice_wise``).
 
         Raises:
-            ValueError: when a tag lists a slice that the volume does not have.
+            ValueError: when a tag lists a slice that the volume does not have, or says that a class is there while
+                ``scribbles_complete`` rules it out in every slice.
         """
         out = dict(data)
         image, annotation = out[self.image_key], out.pop(self.annotation_key)
@@ -106,6 +107,11 @@ class AnnotationToTargetsd(Transform):
             if isinstance(tag, tuple):
                 present = present | _listed(tag, num_slices, str(out.get("case")))
             absent = self._absent(tag, weak_label, present)
+            if tag is True and bool(absent.all()):
+                raise ValueError(
+                    f"case '{out.get('case')}', key 'tags': found true for class {class_id}, but every slice is "
+                    "annotated and none with it, expected it in some slice, or scribbles_complete False."
+                )
             lower, upper = bounds[class_id].tolist()
             known = tag is True or bool(present.any())
             if annotation.per == "volume":
