@@ -101,7 +101,7 @@ def test_chunk_size_is_positive():
 
 
 PROCESSES = """
-import copy, torch, torch.distributed as dist
+import copy, os, torch, torch.distributed as dist
 from torch.nn.parallel import DistributedDataParallel
 from sizeloss_monai.inferers import ChunkedInferer
 
@@ -128,6 +128,7 @@ for step in range(2):
 normalised = DistributedDataParallel(torch.nn.Sequential(network, torch.nn.BatchNorm2d(2)), broadcast_buffers=False)
 assert gradient(normalised, ChunkedInferer(3), images[rank]).isfinite().all()
 dist.destroy_process_group()
+os._exit(0)  # beside other work torch's threads now and then abort the interpreter that ends under them
 """
 
 
