@@ -42,5 +42,5 @@ $(INSTALLED): pyproject.toml $(CONSTRAINTS)
 	@echo "Installing into $(VENV): a few minutes the first time"
 	@$(PYTHON) -m venv $(VENV)
 	@$(INSTALL) torch # on its own first, see constraints.txt
-	@$(INSTALL) --editable '.[itk,report,test]'
+	@$(INSTALL) --editable '.[itk,report,dicom,test]'
 	@touch $@

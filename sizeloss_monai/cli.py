@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import argparse
+import logging
 import sys
+import warnings
 from collections.abc import Sequence
 
 from sizeloss_monai import __version__
-from sizeloss_monai.commands import bounds, check, datalist, report
+from sizeloss_monai.commands import bounds, check, datalist, dicom, report
 
 __all__ = ["main"]
 
-_COMMANDS = (datalist, check, bounds, report)
+_COMMANDS = (datalist, check, bounds, report, dicom)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -34,12 +36,17 @@ def main(argv: Sequence[str] | None = None) -> int:
     for command in _COMMANDS:
         command.add(commands)
     args = parser.parse_args(argv)
+    # MONAI says so whenever it makes a LoadImage while pydicom is installed and a GPU's DICOM decoder is not
+    logging.getLogger("monai.data.nvimgcodec_pydicom_plugin").setLevel(logging.ERROR)
+    warnings.filterwarnings("ignore", message="NvImgCodecPydicomReader")
     try:
         return args.run(args) or 0
     except Exception as err:
-        from sizeloss_monai.data import DataError  # late, so that --help stays fast
+        # late, so that --help stays fast
+        from sizeloss_monai.bundle import ConfigError, OutputDirError
+        from sizeloss_monai.data import DataError
 
-        if not isinstance(err, (DataError, OSError)):
+        if not isinstance(err, (ConfigError, DataError, OutputDirError, OSError)):
             raise
         print(f"{parser.prog}: error: {err}", file=sys.stderr)
         return 1

@@ -23,7 +23,7 @@ ROOT = Path(__file__).resolve().parents[1]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 
 # import names that are not the package's
-MODULES = {"pytorch-ignite": "ignite", "pyyaml": "yaml", "simpleitk": "SimpleITK"}
+MODULES = {"dicomweb-client": "dicomweb_client", "pytorch-ignite": "ignite", "pyyaml": "yaml", "simpleitk": "SimpleITK"}
 # needed at run time without an import of ours
 INDIRECT = {
     "fire": "the command line `python -m monai.bundle`",

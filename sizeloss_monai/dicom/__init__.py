@@ -1,0 +1,26 @@
+"""DICOM series in, DICOM segmentations out. Needs the extra ``[dicom]``."""
+
+from sizeloss_monai.dicom.description import BundleDescription, SegmentDescription
+from sizeloss_monai.dicom.instances import Instance, read_instances
+from sizeloss_monai.dicom.quality import Quality, SegmentQuality, assess_quality
+from sizeloss_monai.dicom.segmentation import make_segmentation
+from sizeloss_monai.dicom.segmenter import DicomSegmenter, SegmentedPhase
+from sizeloss_monai.dicom.series import pick_series, series_token, split_phases
+from sizeloss_monai.dicom.volume import read_volume
+
+__all__ = [
+    "BundleDescription",
+    "DicomSegmenter",
+    "Instance",
+    "Quality",
+    "SegmentDescription",
+    "SegmentQuality",
+    "SegmentedPhase",
+    "assess_quality",
+    "make_segmentation",
+    "pick_series",
+    "read_instances",
+    "read_volume",
+    "series_token",
+    "split_phases",
+]
