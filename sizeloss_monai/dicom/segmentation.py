@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import uuid
 import warnings
 from collections.abc import Mapping, Sequence
 
@@ -11,7 +12,6 @@ import numpy as np
 from pydicom import Dataset
 from pydicom.config import disable_value_validation
 from pydicom.sr.codedict import codes
-from pydicom.uid import generate_uid
 from pydicom.valuerep import DA, TM
 
 import sizeloss_monai
@@ -54,7 +54,7 @@ def make_segmentation(
     first = headers[0]
     frame_of_reference = first.get("FrameOfReferenceUID") or _uid("frame of reference", first.SeriesInstanceUID)
     for header in headers:  # one in a series (PS3.3 C.7.4.1), though anonymisers may break it; the rest is checked
-        header.FrameOfReferenceUID = frame_of_reference
+        _replace(header, "FrameOfReferenceUID", frame_of_reference)
     identity = (model, model_version, weights_sha256)
     source = [header.SOPInstanceUID for header in headers]
     algorithm = hd.AlgorithmIdentificationSequence(
@@ -96,8 +96,8 @@ def make_segmentation(
 
 
 def _uid(*parts: str) -> hd.UID:
-    """The UID that belongs to these texts."""
-    return hd.UID(generate_uid(prefix=None, entropy_srcs=[repr(parts)]))
+    """The UID that belongs to these texts (PS3.5 B.2)."""
+    return hd.UID.from_uuid(str(uuid.uuid5(uuid.NAMESPACE_OID, repr([str(part) for part in parts]))))
 
 
 def _presentable(header: Dataset) -> Dataset:
@@ -116,7 +116,14 @@ def _presentable(header: Dataset) -> Dataset:
                 raise ValueError
             kind(value)
         except ValueError:
-            setattr(shown, keyword, "")
+            _replace(shown, keyword, "")
     if shown.get("PatientSex") not in ("M", "F", "O"):
-        shown.PatientSex = ""
+        _replace(shown, "PatientSex", "")
     return shown
+
+
+def _replace(header: Dataset, keyword: str, value: str) -> None:
+    """Give a copy of a header another element; to set its value would change the original's, which it shares."""
+    if keyword in header:
+        delattr(header, keyword)
+    setattr(header, keyword, value)
