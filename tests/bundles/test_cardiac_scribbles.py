@@ -205,6 +205,11 @@ def test_what_bounds_in_ml_do_not_go_with(
     assert re.search(message, str(error)), str(error)
 
 
+def test_a_crop_may_cut_what_has_no_size_to_keep(folder: Path, tiny: str, tmp_path: Path) -> None:
+    parse = parsed(tiny, folder, tmp_path / "run", slice_size=[16, 16], terms=["partial_ce"])
+    assert "annotated_corners" not in parse("train#dataset")[0]
+
+
 @pytest.mark.parametrize("terms", [["partial_ce", "crff"], "partial_ce", []])
 def test_terms_are_losses(folder: Path, tiny: str, tmp_path: Path, terms: Any) -> None:
     with pytest.raises(Exception) as caught:  # noqa: PT011
