@@ -12,8 +12,9 @@ from sizeloss_monai.data.findings import DataError
 
 __all__ = ["Annotation", "annotated_items"]
 
-MARKS = ("full", "weak", "tags", "bounds", "none")
-"""How a case may be annotated: every voxel, some of them, whether a class is there, how large it is, not at all."""
+NEEDED = {"full": "label", "weak": "weak_label", "tags": "tags", "bounds": "size_bounds", "none": None}
+"""How a case may be annotated: every voxel, some of them, whether a class is there, how large it is, not at all; and
+what it must have to be."""
 
 Tag = bool | tuple[int, ...]
 
@@ -79,7 +80,7 @@ def annotated_items(
         (:class:`Annotation`), ``supervision``, ``case`` and ``patient``.
 
     Raises:
-        DataError: when a mark is unknown or asks for a file the case does not have, bounds or tags are not as
+        DataError: when a mark is unknown or asks for what the case does not have, bounds or tags are not as
             :func:`~sizeloss_monai.data.case_bounds` expects or of an unknown id, or bounds are per something else.
     """
     class_of = dict(zip(label_ids, target_ids, strict=True))
@@ -93,11 +94,12 @@ def annotated_items(
                 "training's loss takes them."
             )
         mark = item.get("supervision") or _mark(item, bounds, tags, use_masks)
-        if mark not in MARKS:
-            raise DataError(f"case '{item['case']}', key 'supervision': found {mark!r}, expected {', '.join(MARKS)}.")
-        file_key = {"full": "label", "weak": "weak_label"}.get(mark)
-        if file_key and not item.get(file_key):
-            raise DataError(f"case '{item['case']}', key '{file_key}': found none, expected a file: it is '{mark}'.")
+        if mark not in NEEDED:
+            raise DataError(f"case '{item['case']}', key 'supervision': found {mark!r}, expected {', '.join(NEEDED)}.")
+        needed = NEEDED[mark]
+        if needed and not (bounds if needed == "size_bounds" else item.get(needed)):
+            raise DataError(f"case '{item['case']}', key '{needed}': found none, expected some, as it is '{mark}'.")
+        file_key = needed if mark in ("full", "weak") else None
         if mark not in ("weak", "bounds") or bounds is None:
             bounds = SizeBounds(per, "mL" if per == "volume" else "mm2")
         if mark in ("full", "none"):

@@ -452,6 +452,32 @@ BROKEN: dict[str, tuple[Broken, list[str]]] = {
             "label, or another mark"
         ],
     ),
+    "marked weak with a mask alone": (
+        entry("c", supervision="weak"),
+        [
+            "warning: case 'c', key 'supervision': found 'weak', but no weak_label, expected weak_label for "
+            "cardiac_scribble_segmentation, which refuses the case otherwise; the other bundles make it of the label"
+        ],
+    ),
+    "marked as tagged with a mask alone": (
+        entry("c", supervision="tags", tags=None),
+        [
+            "warning: case 'c', key 'supervision': found 'tags', but no tags, expected tags for "
+            "cardiac_scribble_segmentation, which refuses the case otherwise; the other bundles make it of the label"
+        ],
+    ),
+    "marked as bounded with a mask alone": (
+        both(
+            *(entry(case, size_bounds=None) for case in "bc"),
+            entry("c", supervision="bounds"),
+            top(size_bounds=None),
+            entry("d", supervision="tags"),
+        ),
+        [
+            "error: case 'c', key 'supervision': found 'bounds', but no size_bounds, expected size_bounds, or another "
+            "mark"
+        ],
+    ),
     "unknown mark": (
         entry("a", supervision="scribbles"),
         ["error: case 'a', key 'supervision': found 'scribbles', expected one of bounds, full, none, tags, weak"],

@@ -91,8 +91,10 @@ def test_bounds_per_slice() -> None:
     ("item", "options", "message"),
     [
         ({"supervision": "Full"}, {}, "key 'supervision': found 'Full', expected full, weak"),
-        ({"supervision": "full"}, {}, "key 'label': found none, expected a file"),
-        ({"supervision": "weak"}, {}, "key 'weak_label': found none, expected a file"),
+        ({"supervision": "full"}, {}, "key 'label': found none, expected some, as it is 'full'"),
+        ({"supervision": "weak", "label": "m"}, {}, "key 'weak_label': found none, expected some"),
+        ({"supervision": "tags", "label": "m"}, {}, "key 'tags': found none, expected some"),
+        ({"supervision": "bounds", "label": "m"}, {"datalist": {}}, "key 'size_bounds': found none, expected some"),
         ({"tags": {"7": True}}, {}, r"key 'tags': found ids \[7\], expected \[0, 1, 2, 3\]"),
         ({"size_bounds": {"9": [1, 2]}}, {}, r"key 'size_bounds': found ids \[9\]"),
         ({}, {"per": "slice"}, "found bounds per volume, expected per slice"),

@@ -13,10 +13,11 @@ _NEEDS: dict[str, tuple[str, ...]] = {
     "full": ("label",),
     "weak": ("weak_label", "label"),
     "tags": ("tags", "label"),
-    "bounds": ("size_bounds", "label"),
+    "bounds": ("size_bounds",),
     "none": (),
 }
-"""What a case must have one of, by its mark. Weak labels, tags and bounds can be made from a full annotation."""
+"""What a case must have one of, by its mark: the first of them for :py:func:`~sizeloss_monai.data.annotated_items`, any
+for :py:func:`~sizeloss_monai.data.mark_supervision`, after which weak labels and tags are made of the mask."""
 
 _UNUSED: dict[str, tuple[str, ...]] = {
     "tags": ("weak_label", "size_bounds"),
@@ -35,8 +36,9 @@ def supervision_findings(section: str, item: Mapping[str, Any], datalist: Mappin
         datalist: the list, whose size bounds are every case's.
 
     Returns:
-        Findings on a mark that is unknown, lacks what it needs or leaves something unused, and on a training case
-        without a mark and without anything to learn from.
+        Findings on a mark that is unknown, lacks what it needs (a warning where some bundles make it of a full
+        annotation) or leaves something unused, and on a training case without a mark and without anything to learn
+        from.
     """
     where = Place(str(item["case"]), "supervision")
     has = {key for key in ("label", "weak_label", "tags", "size_bounds") if item.get(key)}
@@ -55,6 +57,12 @@ def supervision_findings(section: str, item: Mapping[str, Any], datalist: Mappin
     if needs and not has & set(needs):
         wanted = " or ".join(needs)
         return [where.error("supervision-conflict", f"'{mark}', but no {wanted}", f"{wanted}, or another mark")]
+    if needs and needs[0] not in has:
+        expected = (
+            f"{needs[0]} for cardiac_scribble_segmentation, which refuses the case otherwise; the other bundles make "
+            "it of the label"
+        )
+        return [where.warning("supervision-simulated", f"'{mark}', but no {needs[0]}", expected)]
     unused = [key for key in _UNUSED.get(mark, ()) if key in own]
     if unused:
         found = f"'{mark}', which leaves {' and '.join(unused)} unused"
