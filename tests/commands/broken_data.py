@@ -440,6 +440,14 @@ BROKEN: dict[str, tuple[Broken, list[str]]] = {
             "expected an upper bound above 0"
         ],
     ),
+    "bounds of the background": (
+        both(common({"0": [1, 8], "1": [0.1, 2]}), entry("d", size_bounds={"0": [2, 8]})),
+        [
+            f"warning: {place}, key 'size_bounds': found bounds for class 0 (background), expected bounds of targets "
+            "only: these are not used"
+            for place in ("data list", "case 'd'")
+        ],
+    ),
     # supervision
     "marked full without a label": (
         entry("a", supervision="full"),

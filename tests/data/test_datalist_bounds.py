@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,23 +21,49 @@ def make_list(tmp_path: Path, own: Any = None, **common: Any) -> dict[str, Any]:
     return {"labels": labels, "training": [item], **({"size_bounds": common} if common else {})}
 
 
+def check_bounds_of(datalist: dict[str, Any], target_ids: Sequence[int] = (0, 1)) -> None:
+    check_datalist_bounds(datalist, datalist["training"], [0, 1], target_ids)
+
+
 @pytest.mark.parametrize(
     ("per", "unit", "whole"),
     [("volume", "mL", 2.16), ("volume", "voxels", 120), ("slice", "mm2", 67.5), ("slice", "voxels", 30)],
 )
 def test_lower_bounds_above_the_image(tmp_path: Path, per: str, unit: str, whole: float) -> None:
     fits = make_list(tmp_path, {"1": [whole, None]}, per=per, unit=unit)
-    check_datalist_bounds(fits, fits["training"])
+    check_bounds_of(fits)
     too_large = make_list(tmp_path, {"1": [1.01 * whole, None]}, per=per, unit=unit)
     with pytest.raises(DataError, match=r"case 'a', key 'size_bounds': found .* above the whole"):
-        check_datalist_bounds(too_large, too_large["training"])
+        check_bounds_of(too_large)
 
 
-def test_warnings_are_no_errors(tmp_path: Path) -> None:
-    datalist = make_list(tmp_path, per="volume", unit="mL", bounds={"1": [0, None]})
-    check_datalist_bounds(datalist, datalist["training"])
-    without = make_list(tmp_path)
-    check_datalist_bounds(without, without["training"])
+def test_warnings_are_no_errors_and_logged(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    check_bounds_of(make_list(tmp_path))
+    assert not caplog.messages
+    check_bounds_of(make_list(tmp_path, per="volume", unit="mL", bounds={"1": [0, None]}))
+    (message,) = caplog.messages
+    assert "found [0, null] mL for class 1 (organ), which the whole image of every case cannot exceed" in message
+
+
+@pytest.mark.parametrize(
+    ("class_id", "target_ids", "found"),
+    [
+        ("0", [0, 1], "bounds for class 0 (background)"),
+        ("1", [0, 0], "bounds for class 1 (organ), which target_ids make background"),
+        ("1", [0, 1], None),
+        ("0", [1, 0], None),
+    ],
+)
+@pytest.mark.parametrize("own", [False, True])
+def test_bounds_of_what_training_makes_background(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, class_id: str, target_ids: list[int], found: str | None, own: bool
+) -> None:
+    bounds = {class_id: [1, 2]}
+    datalist = make_list(tmp_path, bounds if own else None, per="volume", unit="mL", bounds={} if own else bounds)
+    check_bounds_of(datalist, target_ids)
+    place = "case 'a'" if own else "data list"
+    expected = f"{place}, key 'size_bounds': found {found}, expected bounds of targets only: these are not used"
+    assert caplog.messages == ([expected] if found else [])
 
 
 def test_all_problems_at_once(tmp_path: Path) -> None:
@@ -44,7 +71,7 @@ def test_all_problems_at_once(tmp_path: Path) -> None:
     datalist = make_list(tmp_path, own, per="volume", unit="mL", bounds=bounds)
     datalist["training"].append({"case": "b", "image": str(tmp_path / "b.nii.gz")})
     with pytest.raises(DataError) as error:
-        check_datalist_bounds(datalist, datalist["training"])
+        check_bounds_of(datalist)
     first, *lines = str(error.value).splitlines()
     assert first == "5 problems with size bounds:"
     expected = ["key 'image'", "found class 7", "[3, 2]", "the class 'x'", "of case a"]
@@ -55,5 +82,5 @@ def test_all_problems_at_once(tmp_path: Path) -> None:
 def test_a_list_without_a_unit(tmp_path: Path) -> None:
     datalist = make_list(tmp_path, [[0, 9], [1, 2]], per="volume", unit="mm2")
     with pytest.raises(DataError, match="slice and mm2, volume and mL") as error:
-        check_datalist_bounds(datalist, datalist["training"])
+        check_bounds_of(datalist)
     assert "expected an object such as {'1': [60, 2000]}" in str(error.value)

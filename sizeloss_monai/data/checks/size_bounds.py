@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import logging
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -18,6 +19,8 @@ from sizeloss_monai.data.grid import Grid, read_grid
 
 __all__ = ["bounds_findings", "check_datalist_bounds"]
 
+logger = logging.getLogger(__name__)
+
 _KEY = "size_bounds"
 _LIST = Place(None, _KEY)
 _ROUNDING = 1 + 1e-6
@@ -26,18 +29,25 @@ _ROUNDING = 1 + 1e-6
 _Problem = Literal["infeasible", "vacuous", "too-wide"]
 
 
-def check_datalist_bounds(datalist: Mapping[str, Any], items: Sequence[Mapping[str, Any]]) -> None:
-    """Check the size bounds of a data list and of its cases, before any training starts.
+def check_datalist_bounds(
+    datalist: Mapping[str, Any],
+    items: Sequence[Mapping[str, Any]],
+    label_ids: Sequence[int],
+    target_ids: Sequence[int],
+) -> None:
+    """Check the size bounds of a data list and of its cases, before any training starts; warnings are logged.
 
     Of the images only the headers are read. What annotations say of the bounds is for the command ``check`` to tell.
 
     Example::
 
-        check_datalist_bounds(datalist, datalist["training"])
+        check_datalist_bounds(datalist, datalist["training"], label_ids=[0, 1, 2], target_ids=[0, 1, 1])
 
     Args:
         datalist: the data list.
         items: its cases that matter, with absolute paths.
+        label_ids: the ids of the label files.
+        target_ids: the class of the network for each of them; those of class 0 need no bounds.
 
     Raises:
         DataError: with a line for each error of :py:func:`bounds_findings`, or when an image cannot be read.
@@ -52,43 +62,65 @@ def check_datalist_bounds(datalist: Mapping[str, Any], items: Sequence[Mapping[s
             errors.append(where.error("unreadable", f"a file that cannot be read ({err})", "a whole image"))
         facts.append(CaseFacts("", item, grid))
     classes, _ = read_classes(datalist)
-    errors += [finding for finding in bounds_findings(datalist, facts, classes) if finding.severity == "error"]
+    background = [given for given, made in zip(label_ids, target_ids, strict=True) if made == 0]
+    for finding in bounds_findings(datalist, facts, classes, background):
+        if finding.severity == "error":
+            errors.append(finding)
+        else:
+            logger.warning(finding)
     if errors:
         raise DataError("\n".join([f"{len(errors)} problems with size bounds:", *map(str, errors)]))
 
 
-def bounds_findings(datalist: Mapping[str, Any], cases: Sequence[CaseFacts], classes: Classes) -> list[Finding]:
+def bounds_findings(
+    datalist: Mapping[str, Any],
+    cases: Sequence[CaseFacts],
+    classes: Classes,
+    background_ids: Collection[int] | None = None,
+) -> list[Finding]:
     """What is wrong with size bounds.
 
     Errors are bounds of another form, a lower bound above the size of the image, an upper bound below the size of what
     is annotated, and a case's own bounds that contradict its tags or its full annotation. Warnings are bounds that rule
-    nothing out, upper bounds above the size of the image, and full annotations outside the list's bounds, which hold
-    for most of many cases.
+    nothing out, bounds of the background, upper bounds above the size of the image, and full annotations outside the
+    list's bounds, which hold for most of many cases.
 
     Args:
         datalist: the data list.
         cases: what is known of its cases; one without a grid is compared with nothing.
         classes: of the data list.
+        background_ids: the ids that a training makes background; by default the one so named.
 
     Returns:
         The findings. What is wrong with the list's bounds in the images of many cases is one finding.
     """
     given = datalist.get(_KEY)
     common, findings = (None, []) if given is None else read_common_bounds(datalist, _LIST)
+    if background_ids is None:
+        background_ids = () if classes.background is None else (classes.background,)
     for class_id in common.bounds if common else ():
-        findings += classes.unknown(class_id, _LIST)
+        findings += classes.unknown(class_id, _LIST) or _unused(class_id, classes, background_ids, _LIST)
     owns = []
     for case in cases:
         where = Place(case.case, _KEY)
         own, wrong = read_own_bounds(case.item, where)
         findings += wrong
         for class_id in own:
-            findings += classes.unknown(class_id, where)
+            findings += classes.unknown(class_id, where) or _unused(class_id, classes, background_ids, where)
         if own and given is None:
             expected = "'per' and 'unit' in the data list's 'size_bounds'"
             findings.append(where.error("bounds-form", "bounds without a unit", expected))
         owns.append(own)
     return findings if common is None else findings + _compared(common, cases, owns, classes)
+
+
+def _unused(class_id: int, classes: Classes, background_ids: Collection[int], where: Place) -> list[Finding]:
+    """The finding that bounds are of the background, which has none, or none."""
+    if class_id not in background_ids:
+        return []
+    made = "" if class_id == classes.background else ", which target_ids make background"
+    expected = "bounds of targets only: these are not used"
+    return [where.warning("bounds-unused", f"bounds for {classes.shown(class_id)}{made}", expected)]
 
 
 @dataclass(frozen=True)
