@@ -7,6 +7,7 @@ import json
 import math
 import re
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -42,6 +43,12 @@ def trained(
     assert result.returncode == 0, result.stdout[-3000:] + result.stderr[-3000:]
     events = EventAccumulator(str(root / "run" / "tensorboard")).Reload()
     return root / "run", {name: [e.value for e in events.Scalars(name)] for name in events.Tags()["scalars"]}
+
+
+def root_cause(error: BaseException) -> BaseException:
+    while error.__cause__ is not None:
+        error = error.__cause__
+    return error
 
 
 def parsed(tiny: str, folder: Path, output: Path, **options: Any) -> Any:
@@ -198,9 +205,7 @@ def test_what_bounds_in_ml_do_not_go_with(
     with pytest.raises(Exception) as caught:  # noqa: PT011, PT012
         parse = parsed(tiny, folder, tmp_path / "run", datalist_file=str(tmp_path / "list.json"), **options)
         parse("train#dataset")
-    error: BaseException = caught.value
-    while error.__cause__ is not None:
-        error = error.__cause__
+    error = root_cause(caught.value)
     assert isinstance(error, ValueError)
     assert re.search(message, str(error)), str(error)
 
@@ -210,13 +215,37 @@ def test_a_crop_may_cut_what_has_no_size_to_keep(folder: Path, tiny: str, tmp_pa
     assert "annotated_corners" not in parse("train#dataset")[0]
 
 
+@pytest.mark.parametrize(
+    ("edit", "message"),
+    [
+        (lambda mask: mask[:-1], "found shape .*, expected that of 'image'"),
+        (lambda mask: mask + 5, "found ids 5, 6, 7, 8, expected 0, 1, 2, 3"),
+        (None, "found a file that cannot be read"),
+    ],
+)
+def test_masks_to_watch_are_checked(
+    folder: Path, tiny: str, tmp_path: Path, edit: Callable[[np.ndarray], np.ndarray] | None, message: str
+) -> None:
+    shutil.copytree(folder, tmp_path / "data")
+    item = json.loads((folder / "datalist.json").read_text())["validation"][0]
+    mask = nib.load(folder / item["label"])
+    path = tmp_path / "data" / item["label"]
+    if edit is None:
+        path.write_bytes(path.read_bytes()[:-100])
+    else:
+        nib.save(nib.Nifti1Image(edit(np.asarray(mask.dataobj)), mask.affine), path)
+    parsed(tiny, tmp_path / "data", tmp_path / "not_watched")
+    with pytest.raises(Exception) as caught:  # noqa: PT011
+        parsed(tiny, tmp_path / "data", tmp_path / "run", watch_masks=True)
+    assert re.search(f"case '{item['case']}', key 'label': {message}", str(root_cause(caught.value)))
+    assert not (tmp_path / "run").exists()
+
+
 @pytest.mark.parametrize("terms", [["partial_ce", "crff"], "partial_ce", []])
 def test_terms_are_losses(folder: Path, tiny: str, tmp_path: Path, terms: Any) -> None:
     with pytest.raises(Exception) as caught:  # noqa: PT011
         parsed(tiny, folder, tmp_path / "run", terms=terms)
-    error: BaseException = caught.value
-    while error.__cause__ is not None:
-        error = error.__cause__
+    error = root_cause(caught.value)
     assert (
         f"terms must be a list of some of partial_ce, partial_dice, size, absent, entropy, crf, found {terms!r}"
         in str(error)

@@ -53,7 +53,7 @@ def label_findings(
     ids = {int(value) for value in values} - {ignore_index}
     unknown = sorted(ids - set(allowed)) if allowed is not None else sorted(value for value in ids if value < 0)
     if unknown:
-        expected = "ids from 0" if allowed is None else listed([str(value) for value in sorted(allowed)])
+        expected = "ids from 0" if allowed is None else listed([str(value) for value in sorted(set(allowed))])
         extra = "" if ignore_index is None else f" or {ignore_index} (ignored)"
         shown = listed([str(value) for value in unknown])
         found.append(where.error("unknown-id", f"ids {shown}", expected + extra))
