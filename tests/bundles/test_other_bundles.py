@@ -14,6 +14,7 @@ import torch
 from bundle_runs import BUNDLES, CINE, ROOT, SCRIBBLES, VOLUMES, Run, make_workflow
 from layouts import SCANS, WRITERS
 
+from sizeloss_monai.data import make_datalist
 from sizeloss_monai.data.size_table import read_sizes
 
 PROSTATE = "prostate_t2_segmentation"
@@ -153,6 +154,20 @@ def test_individual_weight_is_the_authors() -> None:
         text = (ROOT / "bundles" / bundle / "configs" / "train.yaml").read_text()
         weight = 0.05 if bundle == CINE else 0.01
         assert f"\nindividual_size_weight: {weight} " in text
+
+
+@pytest.mark.parametrize("bundle", [PROSTATE, VOLUMES])
+def test_validation_of_a_case_with_bounds_and_tags_of_its_own(
+    data: dict[str, Path], tiny_of: dict[str, str], tmp_path: Path, bundle: str
+) -> None:
+    datalist = make_datalist(data[bundle], num_validation=2)
+    datalist["validation"][1] |= {"size_bounds": {"1": [0, None]}, "tags": {"1": True, "2": []}}
+    (tmp_path / "list.json").write_text(json.dumps(datalist))
+    overlays = [tiny_of[bundle]] + ["configs/select_without_masks.yaml"] * (bundle != VOLUMES)
+    parse = parsed(bundle, overlays, data[bundle], tmp_path / "run", datalist_file=str(tmp_path / "list.json"))
+    evaluator = parse("validate#evaluator")
+    evaluator.run()
+    assert np.isfinite(evaluator.state.metrics["val_mean_dice"])
 
 
 def test_a_volume_has_one_ball_a_class(data: dict[str, Path], tiny_of: dict[str, str], tmp_path: Path) -> None:
