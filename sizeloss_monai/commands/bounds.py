@@ -136,8 +136,7 @@ def _summary(proposal: BoundsProposal, datalist: dict[str, Any], published: dict
             row += f"{found.count:>7}{found.smallest:>10.4g}{found.largest:>10.4g}"
         row += f"{lower:>10.4g}{upper:>10.4g}"
         if found:
-            share = f" ({found.outside / found.tested:.0%})" if found.tested else ", too few cases to hold any out"
-            row += f"  {found.outside} of {found.tested}{share}"
+            row += f"  {found.counted}" + (f" ({found.outside / found.tested:.0%})" if found.tested else "")
         lines.append(row)
     if proposal.held_out:
         lines.append(f"outside: {proposal.held_out}.")

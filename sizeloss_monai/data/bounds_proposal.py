@@ -54,6 +54,11 @@ class ClassEvidence:
     outside: int
     tested: int
 
+    @property
+    def counted(self) -> str:
+        """How many held-out sizes fall outside: ``"2 of 7"``, or ``"not known"`` where none could be held out."""
+        return f"{self.outside} of {self.tested}" if self.tested else "not known"
+
 
 @dataclass(frozen=True)
 class BoundsProposal:
@@ -65,7 +70,7 @@ class BoundsProposal:
         source: where they come from, in a sentence.
         bounds: by class id, lower and upper bound.
         evidence: by class id, if they come from cases.
-        held_out: which sizes were held out, if they come from cases.
+        held_out: which sizes were held out, or why none was, if they come from cases.
         notes: what else should be known of the cases used, a line each.
     """
 
@@ -160,7 +165,9 @@ def propose_from_cases(
     held_out = "sizes of each patient left out in turn"
     if rest:
         held_out = f"sizes in {_counted(len(rest), 'other annotated training case')}"
-    counts = [f"class {class_id} {one.outside} of {one.tested}" for class_id, one in evidence.items()]
+    if not any(one.tested for one in evidence.values()):
+        held_out = "not known, there are too few sizes of other patients to hold any out"
+    counts = [f"class {class_id} {one.counted}" for class_id, one in evidence.items()]
     return BoundsProposal(
         per,
         UNITS[per][0],

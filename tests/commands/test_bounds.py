@@ -138,6 +138,19 @@ def test_chosen_cases_and_held_out_ones(
     assert held_out in row
 
 
+def test_no_sizes_to_hold_out(file: Path, datalist: dict[str, Any], capsys: pytest.CaptureFixture) -> None:
+    del datalist["training"][2:]
+    write(file.parent, datalist)
+    output = file.parent / "new.json"
+    assert run(file, "--method", "range", "--output", str(output)) == 0
+    out = capsys.readouterr().out
+    assert "0 of 0" not in out
+    assert all(line.endswith("  not known") for line in out.splitlines() if line.startswith(("1 muscle", "2 cavity")))
+    assert "outside: not known, there are too few sizes of other patients to hold any out.\n" in out
+    source = json.loads(output.read_text())["size_bounds"]["source"]
+    assert source.endswith("held-out sizes outside: class 1 not known, class 2 not known")
+
+
 def test_validation_masks_are_never_read(file: Path, capsys: pytest.CaptureFixture) -> None:
     for name in ("image", "mask", "weak"):
         (file.parent / f"v1_{name}.nii.gz").unlink()
