@@ -10,10 +10,13 @@ from typing import Any, cast
 import nibabel as nib
 import numpy as np
 import SimpleITK as sitk  # noqa: N813
+import torch
 from monai.utils import ensure_tuple
 from numpy.typing import ArrayLike
 
 from sizeloss_monai.transforms import through_plane_axis
+from sizeloss_monai.transforms.units.array import MM3_PER_ML
+from sizeloss_monai.transforms.units.functional import pixel_area, voxel_spacing, voxel_volume
 
 __all__ = ["Grid", "read_grid"]
 
@@ -39,18 +42,15 @@ class Grid:
     @classmethod
     def of(cls, shape: Sequence[int], affine: ArrayLike) -> Grid | None:
         """The grid of a shape ``[x, y, z]`` and an affine, ``[4, 4]`` in mm; None where voxels have no volume."""
-        matrix = np.asarray(affine, dtype=np.float64)
-        if len(shape) != 3 or matrix.shape != (4, 4):
+        matrix = torch.from_numpy(np.array(affine, dtype=np.float64))
+        if len(shape) != 3 or matrix.shape != (4, 4) or not matrix[:3, :3].isfinite().all():
             return None
-        matrix = matrix[:3, :3]
-        voxel_mm3 = abs(float(np.linalg.det(matrix))) if np.isfinite(matrix).all() else 0.0
+        voxel_mm3 = float(voxel_volume(matrix))
         if not voxel_mm3 > 0:
             return None
-        spacing = tuple(np.linalg.norm(matrix, axis=0).tolist())
+        spacing = tuple(voxel_spacing(matrix).tolist())
         axis = through_plane_axis(spacing)
-        in_plane = np.delete(matrix, axis, axis=1)
-        pixel_mm2 = float(np.linalg.norm(np.cross(in_plane[:, 0], in_plane[:, 1])))
-        return cls(tuple(int(size) for size in shape), spacing, axis, voxel_mm3, pixel_mm2)
+        return cls(tuple(int(size) for size in shape), spacing, axis, voxel_mm3, float(pixel_area(matrix, axis)))
 
     @property
     def num_slices(self) -> int:
@@ -61,7 +61,7 @@ class Grid:
         """The size of a voxel in the unit of size bounds: mm2 of a slice, mL of a volume, 1 in voxels."""
         if unit == "voxels":
             return 1.0
-        return self.pixel_mm2 if per == "slice" else self.voxel_mm3 / 1000
+        return self.pixel_mm2 if per == "slice" else self.voxel_mm3 / MM3_PER_ML
 
     def image_size(self, per: str, unit: str) -> float:
         """The size of a whole slice (``per`` is ``"slice"``) or of the whole volume, in the unit of size bounds."""

@@ -13,7 +13,7 @@ from scipy.spatial.transform import Rotation
 
 from sizeloss_monai.data import SimpleITKReader
 from sizeloss_monai.data.grid import Grid, read_grid
-from sizeloss_monai.transforms import ThroughPlaneLast
+from sizeloss_monai.transforms import ThroughPlaneLast, VoxelSize
 
 SHAPE = (6, 5, 4)
 ANGLES = st.tuples(*[st.floats(-180, 180)] * 3)
@@ -49,6 +49,9 @@ def test_sizes_under_shear() -> None:
     affine[1, 2] = 3.0
     for in_plane_shear in (0.0, 1.0):  # axes within the slice that are not at right angles: base times height
         affine[0, 1] = in_plane_shear
+        scan = MetaTensor(np.zeros((1, *SHAPE)), affine=affine)  # transforms measure the same
+        assert VoxelSize("volume")(scan).item() == pytest.approx(1.5 * 2 * 8 / 1000)
+        assert VoxelSize("slice")(scan).item() == pytest.approx(1.5 * 2)
         grid = Grid.of(SHAPE, affine)
         assert grid is not None
         assert grid.voxel_mm3 == pytest.approx(1.5 * 2 * 8)

@@ -9,6 +9,8 @@ from monai.data import MetaTensor
 from monai.transforms import Transform
 from monai.utils import TransformBackends
 
+from sizeloss_monai.transforms.units.functional import pixel_area, voxel_spacing, voxel_volume
+
 __all__ = ["VoxelSize", "VoxelSpacing"]
 
 MM3_PER_ML = 1000.0
@@ -54,10 +56,9 @@ class VoxelSize(Transform):
             TypeError: when ``img`` has no affine.
             ValueError: when its affine is not that of a volume.
         """
-        matrix = _axes(img)
-        if self.per == "volume":
-            return (matrix.det().abs() / MM3_PER_ML).float()
-        return torch.linalg.cross(matrix[:, 0], matrix[:, 1]).norm().float()
+        affine = _affine(img)
+        size = voxel_volume(affine) / MM3_PER_ML if self.per == "volume" else pixel_area(affine)
+        return size.float()
 
 
 class VoxelSpacing(Transform):
@@ -83,13 +84,13 @@ class VoxelSpacing(Transform):
             TypeError: when ``img`` has no affine.
             ValueError: when its affine is not that of a volume.
         """
-        return _axes(img).norm(dim=0)[: img.ndim - 1].float()
+        return voxel_spacing(_affine(img))[: img.ndim - 1].float()
 
 
-def _axes(img: Any) -> torch.Tensor:
-    """The steps along the three axes of a volume, columns of a float64 ``[3, 3]``."""
+def _affine(img: Any) -> torch.Tensor:
+    """The affine of a volume, ``[4, 4]``."""
     if not isinstance(img, MetaTensor):
         raise TypeError(f"img must be a MetaTensor, found {type(img).__name__}: without an affine it has no size.")
     if img.affine.shape != (4, 4):
         raise ValueError(f"expected the affine of a volume, [4, 4], found {list(img.affine.shape)}.")
-    return img.affine[:3, :3].as_subclass(torch.Tensor).double()
+    return img.affine.as_subclass(torch.Tensor)
