@@ -120,10 +120,10 @@ def _check_options(args: argparse.Namespace) -> None:
 
 def _summary(proposal: BoundsProposal, datalist: dict[str, Any], published: dict[int, str]) -> str:
     """A table of the bounds, and what they were made from."""
-    from sizeloss_monai.data.bounds_proposal import class_names
+    from sizeloss_monai.data.bounds_proposal import label_names
     from sizeloss_monai.data.published_sizes import published_range
 
-    names = class_names(datalist)
+    names = label_names(datalist)
     titles = {class_id: f"{class_id} {names.get(class_id, '')}".strip() for class_id in proposal.bounds}
     width = max(len(title) for title in [*titles.values(), "class"])
     lines = [f"size bounds per {proposal.per} in {proposal.unit}", proposal.source]

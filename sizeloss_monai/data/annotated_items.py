@@ -9,6 +9,7 @@ from typing import Any
 
 from sizeloss_monai.data.annotations import SizeBounds, case_bounds, case_tags, union_bounds
 from sizeloss_monai.data.findings import DataError
+from sizeloss_monai.data.label_map import ids_by_class
 
 __all__ = ["Annotation", "annotated_items"]
 
@@ -83,11 +84,11 @@ def annotated_items(
         DataError: when a mark is unknown or asks for what the case does not have, bounds or tags are not as
             :func:`~sizeloss_monai.data.case_bounds` expects or of an unknown id, or bounds are per something else.
     """
-    class_of = dict(zip(label_ids, target_ids, strict=True))
+    ids = ids_by_class(label_ids, target_ids)
     results = []
     for item in items:
         bounds, tags = case_bounds(datalist, item), case_tags(item)
-        _check_ids(item, bounds, tags, class_of)
+        _check_ids(item, bounds, tags, label_ids)
         if bounds is not None and bounds.per != per:
             raise DataError(
                 f"case '{item['case']}', key 'size_bounds': found bounds per {bounds.per}, expected per {per}, as this "
@@ -111,8 +112,8 @@ def annotated_items(
         annotation = Annotation(
             per,
             bounds.unit,
-            tuple(_class_bounds(bounds, tags, class_of, k) for k in range(num_classes)),
-            _class_tags(tags, class_of),
+            tuple(_class_bounds(bounds, tags, ids, class_id) for class_id in range(num_classes)),
+            _class_tags(tags, ids),
             complete=mark == "full",
         )
         results.append({**kept, "supervision": mark, "annotation": annotation})
@@ -133,28 +134,27 @@ def _mark(item: Mapping[str, Any], bounds: SizeBounds | None, tags: Mapping[int,
 
 
 def _check_ids(
-    item: Mapping[str, Any], bounds: SizeBounds | None, tags: Mapping[int, Tag], class_of: Mapping[int, int]
+    item: Mapping[str, Any], bounds: SizeBounds | None, tags: Mapping[int, Tag], label_ids: Sequence[int]
 ) -> None:
     """Raise an error for bounds or tags of an id that label files do not have."""
     for key, found in (("size_bounds", bounds.bounds if bounds else {}), ("tags", tags)):
-        unknown = sorted(set(found) - set(class_of))
+        unknown = sorted(set(found) - set(label_ids))
         if unknown:
-            raise DataError(f"case '{item['case']}', key '{key}': found ids {unknown}, expected {sorted(class_of)}.")
+            raise DataError(f"case '{item['case']}', key '{key}': found ids {unknown}, expected {sorted(label_ids)}.")
 
 
 def _class_bounds(
-    bounds: SizeBounds, tags: Mapping[int, Tag], class_of: Mapping[int, int], class_id: int
+    bounds: SizeBounds, tags: Mapping[int, Tag], ids: Mapping[int, Sequence[int]], class_id: int
 ) -> tuple[float, float]:
     """The bounds of a class of the network; ``(0, inf)`` of the background and of one without ids."""
-    ids = [label_id for label_id, target in class_of.items() if target == class_id]
-    return union_bounds(bounds, tags, ids) if class_id and ids else (0.0, math.inf)
+    return union_bounds(bounds, tags, ids[class_id]) if class_id and class_id in ids else (0.0, math.inf)
 
 
-def _class_tags(tags: Mapping[int, Tag], class_of: Mapping[int, int]) -> dict[int, Tag]:
+def _class_tags(tags: Mapping[int, Tag], ids: Mapping[int, Sequence[int]]) -> dict[int, Tag]:
     """The tags of the classes: a class is absent where all its ids are, and present where one of them is."""
     result: dict[int, Tag] = {}
-    for class_id in sorted(set(class_of.values()) - {0}):
-        of_ids = [tags.get(label_id) for label_id, target in class_of.items() if target == class_id]
+    for class_id in sorted(ids.keys() - {0}):
+        of_ids = [tags.get(label_id) for label_id in ids[class_id]]
         if all(tag is not None and tag is not True for tag in of_ids):
             slices = {index for tag in of_ids if isinstance(tag, tuple) for index in tag}
             result[class_id] = tuple(sorted(slices)) if slices else False

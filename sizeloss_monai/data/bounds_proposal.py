@@ -29,7 +29,7 @@ __all__ = [
     "BoundsProposal",
     "ClassEvidence",
     "add_bounds",
-    "class_names",
+    "label_names",
     "propose_from_cases",
     "propose_published",
     "review_bounds",
@@ -83,8 +83,8 @@ class BoundsProposal:
     notes: tuple[str, ...] = ()
 
 
-def class_names(datalist: Mapping[str, Any]) -> dict[int, str]:
-    """The classes that a data list names.
+def label_names(datalist: Mapping[str, Any]) -> dict[int, str]:
+    """The ids of the label files that may have bounds, as far as a data list names them.
 
     Args:
         datalist: the data list.
@@ -135,7 +135,7 @@ def propose_from_cases(
     chosen = _choose(datalist, usable, names, num_cases)
     patients = {item["patient"] for item in chosen}
     others = [item for item in usable if item["patient"] not in patients]
-    known = class_names(datalist)
+    known = label_names(datalist)
     background = read_classes(datalist)[0].background
     allowed = sorted({0, *known, *([] if background is None else [background])}) if known else None
     measured = [
@@ -196,7 +196,7 @@ def propose_published(datalist: Mapping[str, Any], entries: Mapping[int, str], m
     """
     if not 1 <= margin < float("inf"):
         raise DataError(f"margin must be at least 1, found {margin:g}.")
-    known = class_names(datalist)
+    known = label_names(datalist)
     unknown = [str(class_id) for class_id in entries if class_id < 1 or (known and class_id not in known)]
     if unknown:
         classes = listed([f"{class_id} ({name})" for class_id, name in known.items()]) or "ids from 1"

@@ -16,10 +16,11 @@ from scipy import ndimage
 
 from sizeloss_monai.data.annotations import SizeBounds, case_bounds, case_tags, union_bounds
 from sizeloss_monai.data.datalists import SECTIONS
+from sizeloss_monai.data.label_map import ids_by_class, network_class_names
 from sizeloss_monai.data.size_table import SizeRow, write_sizes
 from sizeloss_monai.transforms import VoxelSize
 
-__all__ = ["SizesSaver", "bounds_in_ml", "class_names", "count_components", "touched_faces"]
+__all__ = ["SizesSaver", "bounds_in_ml", "count_components", "touched_faces"]
 
 _OPPOSITE = dict(zip("LRAPIS", "RLPASI", strict=True))
 
@@ -76,25 +77,6 @@ def bounds_in_ml(
     return factor * lower, factor * upper
 
 
-def class_names(datalist: Mapping[str, Any], label_ids: Sequence[int], target_ids: Sequence[int]) -> dict[int, str]:
-    """What the classes of a network are called.
-
-    Args:
-        datalist: its ``labels`` name the ids of the label files; may have none.
-        label_ids: ids of the label files.
-        target_ids: the class of the network that each of them is.
-
-    Returns:
-        By class but the background, the names of its ids, or ``"class 1"`` where a name is missing.
-    """
-    labels = datalist.get("labels") or {}
-    names = {}
-    for target in sorted(set(target_ids) - {0}):
-        known = [labels.get(str(given)) for given, made in zip(label_ids, target_ids, strict=True) if made == target]
-        names[target] = " + ".join(map(str, known)) if all(known) else f"class {target}"
-    return names
-
-
 class SizesSaver:
     """Writes ``sizes.csv``: soft, hard and true size of each class of each case in mL, and how they keep the bounds.
 
@@ -125,11 +107,8 @@ class SizesSaver:
         self.probability_key = probability_key
         items = [item for section in SECTIONS for item in datalist.get(section, [])]
         self.known = {str(item["case"]): (case_bounds(datalist, item), case_tags(item)) for item in items}
-        self.names = class_names(datalist, label_ids, target_ids)
-        self.ids = {
-            target: [given for given, made in zip(label_ids, target_ids, strict=True) if made == target]
-            for target in self.names
-        }
+        self.names = network_class_names(datalist, label_ids, target_ids)
+        self.ids = ids_by_class(label_ids, target_ids)
         self.rows: list[SizeRow] = []
 
     def attach(self, engine: Engine) -> None:

@@ -31,7 +31,7 @@ from sizeloss_monai.data import DataError, make_affine
 from sizeloss_monai.data.annotations import SizeBounds
 from sizeloss_monai.data.size_table import SizeRow, read_sizes
 from sizeloss_monai.handlers import MasksSaver, SizesSaver
-from sizeloss_monai.handlers.sizes_saver import bounds_in_ml, class_names, count_components, touched_faces
+from sizeloss_monai.handlers.sizes_saver import bounds_in_ml, count_components, touched_faces
 from sizeloss_monai.transforms import ThroughPlaneLastd
 
 IDS = {"label_ids": [0, 1, 2, 3], "target_ids": [0, 1, 0, 2]}
@@ -154,13 +154,6 @@ def test_a_class_that_is_absent_by_a_tag_must_be_empty(tmp_path: Path) -> None:
 def test_an_absent_part_of_a_class_has_no_share_in_its_bounds() -> None:
     given_bounds = SizeBounds("volume", "mL", {1: (2.0, 5.0), 2: (1.0, 3.0)})
     assert bounds_in_ml(given_bounds, {1: False}, [1, 2], 0.04) == (1.0, 3.0)
-
-
-def test_names() -> None:
-    datalist = {"labels": {"0": "background", "1": "cavity", "2": "wall", "3": "cyst"}}
-    assert class_names(datalist, [0, 1, 2, 3], [0, 1, 1, 2]) == {1: "cavity + wall", 2: "cyst"}
-    assert class_names({"labels": {"1": "cavity"}}, [0, 1, 2, 7], [0, 1, 1, 2]) == {1: "class 1", 2: "class 2"}
-    assert class_names({}, [0, 1], [0, 1]) == {1: "class 1"}
 
 
 def test_bad_bounds_are_an_error_before_anything_is_written(tmp_path: Path) -> None:

@@ -16,6 +16,7 @@ from sizeloss_monai.data.checks.classes import Classes, read_classes
 from sizeloss_monai.data.checks.facts import CaseFacts
 from sizeloss_monai.data.findings import DataError, Finding, Place, listed
 from sizeloss_monai.data.grid import Grid, read_grid
+from sizeloss_monai.data.label_map import ids_by_class
 
 __all__ = ["bounds_findings", "check_datalist_bounds"]
 
@@ -62,7 +63,7 @@ def check_datalist_bounds(
             errors.append(where.error("unreadable", f"a file that cannot be read ({err})", "a whole image"))
         facts.append(CaseFacts("", item, grid))
     classes, _ = read_classes(datalist)
-    background = [given for given, made in zip(label_ids, target_ids, strict=True) if made == 0]
+    background = ids_by_class(label_ids, target_ids).get(0, [])
     for finding in bounds_findings(datalist, facts, classes, background):
         if finding.severity == "error":
             errors.append(finding)
