@@ -6,7 +6,14 @@ from sizeloss_monai.data.annotations import SizeBounds, case_bounds, case_tags
 from sizeloss_monai.data.bounds_from_cases import size_interval
 from sizeloss_monai.data.bounds_proposal import add_bounds, propose_from_cases, propose_published, review_bounds
 from sizeloss_monai.data.case_sizes import measure_sizes
-from sizeloss_monai.data.checks import CheckReport, check_bounds, check_cases, check_datalist, check_datalist_bounds
+from sizeloss_monai.data.checks import (
+    CheckReport,
+    check_bounds,
+    check_cases,
+    check_datalist,
+    check_datalist_bounds,
+    label_ids_of,
+)
 from sizeloss_monai.data.common_bounds import measure_common_bounds
 from sizeloss_monai.data.datalists import load_datalist, make_datalist, open_datalist, save_datalist
 from sizeloss_monai.data.findings import DataError, Finding
@@ -36,6 +43,7 @@ __all__ = [
     "check_datalist",
     "check_datalist_bounds",
     "find_scans",
+    "label_ids_of",
     "load_datalist",
     "make_affine",
     "make_cine_phantom",

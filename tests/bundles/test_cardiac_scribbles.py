@@ -111,6 +111,40 @@ def test_each_case_gives_what_it_is_annotated_with(folder: Path, tiny: str, tmp_
     assert (tags["size_bounds"][3, 1] > 0).nonzero().flatten().tolist() == [1, 2]
 
 
+def test_the_ids_of_the_list_are_those_of_training(folder: Path, tiny: str, tmp_path: Path) -> None:
+    # an annotation program's ids: 0 is what nobody painted, the background is another one
+    shutil.copytree(folder, tmp_path / "data")
+    datalist = json.loads((folder / "datalist.json").read_text())
+    items = datalist["training"] + datalist["validation"]
+    for path in [tmp_path / "data" / item["weak_label"] for item in items if "weak_label" in item]:
+        scribble = nib.load(path)
+        painted = np.asarray(scribble.dataobj)
+        painted = np.select([painted == 0, painted == 255], [np.uint8(7), np.uint8(0)], painted)
+        nib.save(nib.Nifti1Image(painted, scribble.affine), path)
+    names = {number: name for number, name in datalist["labels"].items() if number != "0"}
+    changed = {**datalist, "labels": {"7": "background", **names}, "unannotated": 0}
+    (tmp_path / "data" / "datalist.json").write_text(json.dumps(changed))
+
+    before, after = (parsed(tiny, root, tmp_path / f"run_{root.name}") for root in (folder, tmp_path / "data"))
+    for parse, ids in ((before, [0, 1, 2, 3]), (after, [7, 1, 2, 3])):
+        assert (parse("label_ids"), parse("target_ids"), parse("num_classes")) == (ids, [0, 1, 2, 3], 4)
+    prepared = [map(parse("train#preprocessing"), parse("training_items")) for parse in (before, after)]
+    for old, new in zip(*prepared, strict=True):
+        assert torch.equal(old["weak_label"], new["weak_label"])
+        torch.testing.assert_close(old["size_bounds"], new["size_bounds"])
+
+
+def test_ids_that_are_given_win(folder: Path, tiny: str, tmp_path: Path) -> None:
+    parse = parsed(tiny, folder, tmp_path / "one", target_ids=[0, 0, 1, 1])
+    assert (parse("label_ids"), parse("num_classes")) == ([0, 1, 2, 3], 2)
+    assert parse("network")(torch.zeros(1, 1, 32, 32)).shape[1] == 2
+    parse = parsed(tiny, folder, tmp_path / "two", label_ids=[0, 3, 2, 1], num_classes=5)
+    assert (parse("label_ids"), parse("target_ids"), parse("num_classes")) == ([0, 3, 2, 1], [0, 1, 2, 3], 5)
+    with pytest.raises(Exception) as caught:  # noqa: PT011
+        parsed(tiny, folder, tmp_path / "three", target_ids=[0, 1])
+    assert "target_ids must name a class for each of label_ids" in str(root_cause(caught.value))
+
+
 @pytest.mark.parametrize("terms", [["partial_ce"], ["partial_ce", "size", "entropy"]])
 def test_terms_are_chosen_by_name(folder: Path, tiny: str, tmp_path: Path, terms: list[str]) -> None:
     parse = parsed(tiny, folder, tmp_path / "run", terms=terms, batch_size=2)

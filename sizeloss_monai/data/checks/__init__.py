@@ -2,6 +2,7 @@
 
 from sizeloss_monai.data.checks.bounds_array import check_bounds
 from sizeloss_monai.data.checks.cases import check_cases
+from sizeloss_monai.data.checks.classes import label_ids_of
 from sizeloss_monai.data.checks.datalist import CheckReport, check_datalist
 from sizeloss_monai.data.checks.size_bounds import check_datalist_bounds
 from sizeloss_monai.data.findings import DataError, listed
@@ -13,5 +14,6 @@ __all__ = [
     "check_cases",
     "check_datalist",
     "check_datalist_bounds",
+    "label_ids_of",
     "listed",
 ]

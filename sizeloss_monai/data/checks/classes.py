@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sizeloss_monai.data.findings import Finding, Place, listed
+from sizeloss_monai.data.findings import DataError, Finding, Place, listed
 
-__all__ = ["Classes", "read_classes"]
+__all__ = ["Classes", "label_ids_of", "read_classes"]
 
 _DEFAULT_UNANNOTATED = 255
 
@@ -87,6 +87,33 @@ def read_classes(datalist: Mapping[str, Any]) -> tuple[Classes, list[Finding]]:
         findings.append(where.warning("no-background-class", found, "one, with the id that files have for it"))
         names |= {} if background is None else {background: "background"}
     return Classes(names, unannotated, background), findings
+
+
+def label_ids_of(datalist: Mapping[str, Any], default: Sequence[int]) -> list[int]:
+    """The ids of a data list's classes, in the order of a network's classes: the background first.
+
+    Example, in a bundle's config::
+
+        label_ids: {_target_: sizeloss_monai.data.label_ids_of, datalist: "@datalist", default: [0, 1]}
+
+    Args:
+        datalist: the data list. Of the ids that its ``labels`` name, ``unannotated`` is no class.
+        default: the ids where the list has no ``labels``.
+
+    Returns:
+        The id of the background, then the others from the smallest.
+
+    Raises:
+        DataError: when ``labels`` or ``unannotated`` are of another form, or do not tell which id is the background.
+    """
+    if not datalist.get("labels"):
+        return list(default)
+    classes, findings = read_classes(datalist)
+    has_background = classes.background not in (None, classes.unannotated)
+    wrong = [finding for finding in findings if not has_background or finding.code.endswith("-form")]
+    if classes.background is None or wrong:
+        raise DataError("\n".join(map(str, wrong)))
+    return [classes.background, *sorted(classes.names.keys() - {classes.background, classes.unannotated})]
 
 
 def _ids(names: Mapping[int, str]) -> str:
