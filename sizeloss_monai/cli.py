@@ -9,11 +9,11 @@ import warnings
 from collections.abc import Sequence
 
 from sizeloss_monai import __version__
-from sizeloss_monai.commands import bounds, check, datalist, dicom, report
+from sizeloss_monai.commands import bounds, check, datalist, dicom, dicom_service, report
 
 __all__ = ["main"]
 
-_COMMANDS = (datalist, check, bounds, report, dicom)
+_COMMANDS = (datalist, check, bounds, report, dicom, dicom_service)
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -1,0 +1,105 @@
+"""The storage SCP: what allowed senders send goes to the spool."""
+
+from __future__ import annotations
+
+import logging
+from io import BytesIO
+from weakref import WeakSet
+
+from pydicom import dcmread
+from pydicom.pixels import get_decoder
+from pynetdicom import AE, ALL_TRANSFER_SYNTAXES, Association, evt
+from pynetdicom.sop_class import Verification  # type: ignore[attr-defined]
+
+from .config import ServiceConfig
+from .log import log_event
+from .spool import Spool, SpoolFullError
+
+__all__ = ["start_receiver"]
+
+# PS3.4, table B.2-1
+_SUCCESS = 0x0000
+_OUT_OF_RESOURCES = 0xA700
+_NOT_OF_SOP_CLASS = 0xA900
+_NOT_UNDERSTOOD = 0xC000
+
+
+def start_receiver(config: ServiceConfig, spool: Spool) -> AE:
+    """Listen for associations, each in a thread of its own.
+
+    Accepted are associations of the allowed calling AE titles that call this one's, for verification and for storage of
+    the configured SOP classes, in the transfer syntaxes of which a decoder is installed: a PACS converts the others.
+
+    Args:
+        config: address, AE titles and SOP classes.
+        spool: where the instances go.
+
+    Returns:
+        The application entity; its ``shutdown()`` ends the associations and stops listening.
+
+    Raises:
+        OSError: if the address cannot be listened on.
+    """
+    ae = AE(config.ae_title)
+    ae.require_called_aet = True
+    ae.require_calling_aet = list(config.calling_ae_titles)
+    ae.add_supported_context(Verification)
+    for uid in config.sop_class_uids:
+        ae.add_supported_context(uid, [syntax for syntax in ALL_TRANSFER_SYNTAXES if _is_readable(syntax)])
+    refused: WeakSet[Association] = WeakSet()
+
+    def store(event: evt.Event) -> int:
+        """Answer one C-STORE request."""
+        try:
+            data = event.encoded_dataset()
+            header = dcmread(
+                BytesIO(data),
+                stop_before_pixels=True,
+                specific_tags=["SOPClassUID", "SOPInstanceUID", "SeriesInstanceUID", "StudyInstanceUID"],
+            )
+            series_uid, instance_uid = str(header.SeriesInstanceUID), str(header.SOPInstanceUID)
+            if not (series_uid and header.StudyInstanceUID):
+                raise ValueError("an empty UID")
+        except Exception as err:  # whatever a sender sends
+            log_event("not understood", logging.WARNING, calling=_caller(event), error=type(err).__name__)
+            return _NOT_UNDERSTOOD
+        announced = getattr(event.request, "AffectedSOPInstanceUID", None)
+        if header.SOPClassUID not in config.sop_class_uids or instance_uid != announced:
+            log_event("other instance than announced", logging.WARNING, calling=_caller(event))
+            return _NOT_OF_SOP_CLASS
+        try:
+            spool.receive(series_uid, instance_uid, data)
+        except (SpoolFullError, OSError) as err:
+            if event.assoc not in refused:  # said once an association
+                refused.add(event.assoc)
+                log_event("no room", logging.WARNING, calling=_caller(event), error=type(err).__name__)
+            return _OUT_OF_RESOURCES
+        return _SUCCESS
+
+    def rejected(event: evt.Event) -> None:
+        """Log an association that was not accepted."""
+        log_event("association rejected", logging.WARNING, calling=_caller(event))
+
+    def aborted(event: evt.Event) -> None:
+        """Log an association that did not end as it should."""
+        log_event("association aborted", logging.WARNING, calling=_caller(event))
+
+    ae.start_server(
+        (config.host, config.port),
+        block=False,
+        evt_handlers=[(evt.EVT_C_STORE, store), (evt.EVT_REJECTED, rejected), (evt.EVT_ABORTED, aborted)],
+    )
+    return ae
+
+
+def _is_readable(syntax: str) -> bool:
+    """Whether pixels of this transfer syntax can be decoded here."""
+    try:
+        return get_decoder(syntax).is_available
+    except NotImplementedError:
+        return False
+
+
+def _caller(event: evt.Event) -> str:
+    """The AE title of the sender."""
+    return str(event.assoc.requestor.ae_title).strip()
