@@ -24,16 +24,10 @@ def _run(args: argparse.Namespace) -> None:
     import signal
     import threading
 
-    from sizeloss_monai.data import DataError
+    from sizeloss_monai.dicom import DicomSegmenter
+    from sizeloss_monai.dicom.service import read_config, run_service
+    from sizeloss_monai.dicom.service.log import quiet_libraries
 
-    try:
-        from sizeloss_monai.dicom import DicomSegmenter
-        from sizeloss_monai.dicom.service import read_config, run_service
-        from sizeloss_monai.dicom.service.log import quiet_libraries
-    except ModuleNotFoundError as err:
-        if err.name not in ("dicomweb_client", "highdicom", "pydicom", "pynetdicom"):
-            raise
-        raise DataError(f"{err.name} is missing: pip install 'sizeloss-monai[dicom]'") from err
     config = read_config(args.config)
     stop = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):

@@ -1,12 +1,10 @@
 """The log: one JSON object a line, without patient data.
 
-A series is named by the first twelve hexadecimal digits of the SHA-256 of its UID, so that who knows the UID finds its
-lines: ``printf %s UID | sha256sum``.
+A series is named by `series_token`, so that who knows its UID finds its lines: ``printf %s UID | sha256sum``.
 """
 
 from __future__ import annotations
 
-import hashlib
 import json
 import logging
 import re
@@ -16,20 +14,12 @@ import warnings
 from datetime import datetime, timezone
 from pathlib import Path
 
-__all__ = ["digest", "log_event", "quiet_libraries", "redacted", "short", "where"]
+from sizeloss_monai.dicom.series import series_token
+
+__all__ = ["log_event", "quiet_libraries", "redacted", "where"]
 
 _LOGGER = logging.getLogger(__name__)
 _UID = re.compile(r"\b[0-9]+(?:\.[0-9]+){4,}\b")
-
-
-def digest(uid: str) -> str:
-    """128 bits of the SHA-256 of a UID, in hexadecimal: its name in the spool."""
-    return hashlib.sha256(uid.encode()).hexdigest()[:32]
-
-
-def short(key: str) -> str:
-    """A digest as it is shown in the log."""
-    return key[:12]
 
 
 def log_event(event: str, level: int = logging.INFO, **values: object) -> None:
@@ -53,10 +43,10 @@ def quiet_libraries() -> None:
 
 
 def redacted(text: str, values: list[str]) -> str:
-    """The text without UIDs, which become their short digests, and without these values of patient attributes."""
+    """The text without UIDs, which become their tokens, and without these values of patient attributes."""
     for value in values:
         text = re.sub(rf"(?<!\w){re.escape(value)}(?!\w)", "***", text, flags=re.IGNORECASE)
-    return _UID.sub(lambda match: short(digest(match[0])), text)
+    return _UID.sub(lambda match: series_token(match[0]), text)
 
 
 def where(err: BaseException) -> str:

@@ -7,8 +7,15 @@ from io import BytesIO
 from weakref import WeakSet
 
 from pydicom import dcmread
-from pydicom.pixels import get_decoder
-from pynetdicom import AE, ALL_TRANSFER_SYNTAXES, Association, evt
+from pydicom.uid import (
+    JPEG2000,
+    JPEG2000Lossless,
+    JPEGLSTransferSyntaxes,
+    JPEGTransferSyntaxes,
+    RLELossless,
+    UncompressedTransferSyntaxes,
+)
+from pynetdicom import AE, Association, evt
 from pynetdicom.sop_class import Verification  # type: ignore[attr-defined]
 
 from .config import ServiceConfig
@@ -17,6 +24,15 @@ from .spool import Spool, SpoolFullError
 
 __all__ = ["start_receiver"]
 
+# what `read_volume` decodes
+_TRANSFER_SYNTAXES = [
+    *UncompressedTransferSyntaxes,
+    *JPEGTransferSyntaxes,
+    *JPEGLSTransferSyntaxes,
+    JPEG2000Lossless,
+    JPEG2000,
+    RLELossless,
+]
 # PS3.4, table B.2-1
 _SUCCESS = 0x0000
 _OUT_OF_RESOURCES = 0xA700
@@ -28,7 +44,7 @@ def start_receiver(config: ServiceConfig, spool: Spool) -> AE:
     """Listen for associations, each in a thread of its own.
 
     Accepted are associations of the allowed calling AE titles that call this one's, for verification and for storage of
-    the configured SOP classes, in the transfer syntaxes of which a decoder is installed: a PACS converts the others.
+    the configured SOP classes, in the transfer syntaxes that can be decoded: a PACS converts the others.
 
     Args:
         config: address, AE titles and SOP classes.
@@ -45,7 +61,7 @@ def start_receiver(config: ServiceConfig, spool: Spool) -> AE:
     ae.require_calling_aet = list(config.calling_ae_titles)
     ae.add_supported_context(Verification)
     for uid in config.sop_class_uids:
-        ae.add_supported_context(uid, [syntax for syntax in ALL_TRANSFER_SYNTAXES if _is_readable(syntax)])
+        ae.add_supported_context(uid, _TRANSFER_SYNTAXES)
     refused: WeakSet[Association] = WeakSet()
 
     def store(event: evt.Event) -> int:
@@ -90,14 +106,6 @@ def start_receiver(config: ServiceConfig, spool: Spool) -> AE:
         evt_handlers=[(evt.EVT_C_STORE, store), (evt.EVT_REJECTED, rejected), (evt.EVT_ABORTED, aborted)],
     )
     return ae
-
-
-def _is_readable(syntax: str) -> bool:
-    """Whether pixels of this transfer syntax can be decoded here."""
-    try:
-        return get_decoder(syntax).is_available
-    except NotImplementedError:
-        return False
 
 
 def _caller(event: evt.Event) -> str:

@@ -15,9 +15,9 @@ from pydicom import Dataset, dcmread
 
 from sizeloss_monai.data import DataError
 
-from .log import digest, log_event, redacted, short, where
+from .log import log_event, redacted, where
 from .pacs import Pacs, PacsRefusedError, PacsUnavailableError
-from .spool import ReceivedSeries, Spool
+from .spool import ReceivedSeries, Spool, digest
 
 __all__ = ["Segmented", "Worker"]
 
@@ -39,9 +39,17 @@ _PATIENT = [  # attributes whose values must not be in a reason
 class Segmented(Protocol):
     """What the segmenter makes of one phase, see `sizeloss_monai.dicom.SegmentedPhase`."""
 
-    segmentation: Dataset
-    summary: Mapping[str, Any]
-    seconds: Mapping[str, float]
+    @property
+    def segmentation(self) -> Dataset:
+        """The DICOM Segmentation object."""
+
+    @property
+    def summary(self) -> Mapping[str, Any]:
+        """With the ``verdict``."""
+
+    @property
+    def seconds(self) -> Mapping[str, float]:
+        """Of ``read``, ``inference`` and ``write``."""
 
 
 class Worker:
@@ -113,7 +121,7 @@ class Worker:
         seconds |= {"store": end - segmented, "total": end - last}
         log_event(
             "stored",
-            series=short(series.key),
+            series=series.token,
             instances=len(received),
             segmentations=len(phases),
             already_there=already_there,
@@ -136,7 +144,7 @@ class Worker:
                 "send the whole series again"
             )
         self._spool.drop(series)
-        log_event("repeated instances dropped", series=short(series.key), instances=len(received))
+        log_event("repeated instances dropped", series=series.token, instances=len(received))
         return False
 
     def _is_whole(self, series: ReceivedSeries, received: frozenset[str], age: float) -> bool:
@@ -153,7 +161,7 @@ class Worker:
             raise _FailedError(f"incomplete: {len(missing)} of {len(known)} instances of the PACS did not come")
         if series.key not in self._incomplete:  # said once
             self._incomplete.add(series.key)
-            log_event("incomplete", series=short(series.key), instances=len(received), missing=len(missing))
+            log_event("incomplete", series=series.token, instances=len(received), missing=len(missing))
         self._spool.put_back(series, wait=self._spool.quiet_seconds)
         return False
 
@@ -185,7 +193,7 @@ class Worker:
     def _fail(self, series: ReceivedSeries, reason: str) -> None:
         """Set a series aside, and say why."""
         self._spool.fail(series, reason)
-        log_event("failed", logging.ERROR, series=short(series.key), reason=reason)
+        log_event("failed", logging.ERROR, series=series.token, reason=reason)
 
 
 class _FailedError(Exception):

@@ -51,7 +51,7 @@ def test_echo(call: Call) -> None:
 
 @pytest.mark.parametrize(("calling", "called"), [("STRANGER", "SIZELOSS"), ("ORTHANC", "OTHER")])
 def test_strangers_are_rejected(call: Call, calling: str, called: str) -> None:
-    assert call(calling, called).is_rejected
+    assert not call(calling, called).is_established
 
 
 def test_instances_are_kept_as_sent(call: Call, spool: Spool, tools: SimpleNamespace) -> None:

@@ -10,8 +10,7 @@ from pathlib import Path
 import pytest
 
 from sizeloss_monai.data import DataError
-from sizeloss_monai.dicom.service.log import digest
-from sizeloss_monai.dicom.service.spool import ReceivedSeries, Spool, SpoolFullError
+from sizeloss_monai.dicom.service.spool import ReceivedSeries, Spool, SpoolFullError, digest
 
 MakeSpool = Callable[..., Spool]
 
