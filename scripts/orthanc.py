@@ -106,6 +106,9 @@ class Orthanc:
         """``Pending``, ``Running``, ``Retry``, ``Success`` or ``Failure``."""
         return self.api(f"/jobs/{job}")["State"]
 
-    def resubmit(self, job: str) -> None:
-        """Begin a failed job again."""
-        self.api(f"/jobs/{job}/resubmit", b"")
+    def resubmit_failed(self) -> int:
+        """Begin every failed job again; gives their number."""
+        failed = [job["ID"] for job in self.api("/jobs?expand") if job["State"] == "Failure"]
+        for job in failed:
+            self.api(f"/jobs/{job}/resubmit", b"")
+        return len(failed)

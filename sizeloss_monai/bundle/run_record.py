@@ -14,12 +14,12 @@ from typing import Any
 
 import torch
 
-__all__ = ["record_run"]
+__all__ = ["record_run", "source_commit"]
 
 PACKAGES = ("sizeloss-monai", "monai", "torch", "pytorch-ignite", "numpy")
 
 
-def _commit() -> str | None:
+def source_commit() -> str | None:
     """The commit of the source, with ``-dirty`` where it was changed; None outside a checkout."""
     git = ["git", "-C", str(Path(__file__).parent)]
     # an environment within somebody else's checkout has that one's commit, but not this file in it
@@ -58,7 +58,7 @@ def record_run(output_dir: str | Path, **settings: Any) -> None:
         {
             "command": sys.argv,
             "started": datetime.now(timezone.utc).isoformat(timespec="seconds"),
-            "commit": _commit(),
+            "commit": source_commit(),
             "python": platform.python_version(),
             "packages": {name: version(name) for name in PACKAGES},
             "machine": _machine(),

@@ -19,6 +19,8 @@ import yaml
 from dicomweb_client import DICOMwebClient
 from dicomweb_client.session_utils import create_session_from_user_pass
 from pydicom import Dataset
+from pydicom.uid import MRImageStorage
+from pynetdicom import AE
 
 ROOT = Path(__file__).resolve().parents[3]
 
@@ -38,6 +40,7 @@ class Service:
     def __init__(self, folder: Path, settings: dict[str, Any], environment: dict[str, str]) -> None:
         self.config, self.hold, self.log = folder / "service.yaml", folder / "hold", folder / "service.log"
         self.config.write_text(yaml.safe_dump(settings))
+        self.port = settings["port"]
         self.environment = os.environ | environment | {"PYTHONPATH": str(ROOT)}
         self.process: subprocess.Popen | None = None
 
@@ -112,6 +115,13 @@ def test_round_trip(orthanc: Any, service: Service, tools: SimpleNamespace, tmp_
         assert until(lambda: orthanc.job_state(job) in ("Success", "Failure") and orthanc.job_state(job)) == "Success"
 
     service.start()
+    ae = AE("ORTHANC")
+    ae.add_requested_context(MRImageStorage)
+    sender = ae.associate("127.0.0.1", service.port, ae_title="SIZELOSS")
+    assert sender.send_c_store(series["First^One"][0]).Status == 0
+    sender.release()
+    until(lambda: service.count("incomplete"))  # Orthanc has three
+    assert service.events()[-1]["missing"] == 2
     push("First^One")
     until(lambda: service.count("stored"))
     (found,) = segmentations(orthanc, series["First^One"][0])
