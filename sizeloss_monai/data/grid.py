@@ -42,7 +42,7 @@ class Grid:
     @classmethod
     def of(cls, shape: Sequence[int], affine: ArrayLike) -> Grid | None:
         """The grid of a shape ``[x, y, z]`` and an affine, ``[4, 4]`` in mm; None where voxels have no volume."""
-        matrix = torch.from_numpy(np.array(affine, dtype=np.float64))
+        matrix = torch.tensor(np.asarray(affine, dtype=np.float64))
         if len(shape) != 3 or matrix.shape != (4, 4) or not matrix[:3, :3].isfinite().all():
             return None
         voxel_mm3 = float(voxel_volume(matrix))
