@@ -6,6 +6,7 @@ import json
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from pickle import UnpicklingError
 from typing import Any
 
 import nibabel as nib
@@ -24,6 +25,7 @@ __all__ = [
     "check_torchscript",
     "load_network",
     "load_weights",
+    "read_metadata",
 ]
 
 FILES = ("LICENSE", "configs/metadata.json", "configs/inference.yaml", "docs/README.md", "docs/data_license.txt")
@@ -98,11 +100,14 @@ def load_weights(path: Path) -> dict[str, torch.Tensor]:
         path: the file; nothing but tensors and plain Python values is unpickled.
 
     Raises:
-        PackagingError: when there is no such file or no state dict in it.
+        PackagingError: when there is no such file, it cannot be read, or has no state dict in it.
     """
     if not path.is_file():
         raise PackagingError(f"checkpoint: found no file {str(path)!r}; give --checkpoint for weights of your own.")
-    content = torch.load(path, map_location="cpu", weights_only=True)
+    try:
+        content = torch.load(path, map_location="cpu", weights_only=True)
+    except (UnpicklingError, RuntimeError, EOFError) as error:
+        raise PackagingError(f"checkpoint {str(path)!r}: cannot be read: {str(error).splitlines()[0]}") from error
     state = content.get("model", content) if isinstance(content, dict) else content
     if not isinstance(state, dict) or not state or not all(isinstance(v, torch.Tensor) for v in state.values()):
         raise PackagingError(f"checkpoint {str(path)!r}: found no state dict, expected one, or one under 'model'.")

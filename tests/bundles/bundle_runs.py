@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import importlib
 import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import torch
@@ -47,3 +50,19 @@ def make_workflow(
         output_dir=str(output_dir),
         **{"device": torch.device("cpu"), **overrides},
     )
+
+
+def root_of(error: BaseException) -> BaseException:
+    """What MONAI's errors about a config were raised for."""
+    while error.__cause__ is not None:
+        error = error.__cause__
+    return error
+
+
+def import_script(name: str) -> ModuleType:
+    """A module of `scripts`, which import one another by name."""
+    sys.path.insert(0, str(ROOT / "scripts"))
+    try:
+        return importlib.import_module(name)
+    finally:
+        sys.path.remove(str(ROOT / "scripts"))

@@ -7,11 +7,13 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 from bundle_runs import BUNDLES, CINE, ROOT, SCRIBBLES, VOLUMES, Run
 from layouts import WRITERS, write_scribbles
 
 from sizeloss_monai.data import write_cine_phantoms
+from sizeloss_monai.data.phantoms import make_affine, make_cine_phantom
 
 # as small as it still is the real thing; names that training and inference share
 TINY = """
@@ -99,3 +101,11 @@ def run_bundle() -> Run:
         )
 
     return run
+
+
+@pytest.fixture(scope="session")
+def volume() -> tuple[np.ndarray, np.ndarray]:
+    """A small scan and its oblique affine."""
+    spacing = (2.0, 1.7, 6.0)
+    image, _ = make_cine_phantom(0, num_slices=4, matrix=(32, 28), spacing=spacing)
+    return image, make_affine(spacing, 0, image.shape)

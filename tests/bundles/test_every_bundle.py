@@ -9,7 +9,7 @@ from typing import Any
 import jsonschema
 import pytest
 import yaml
-from bundle_runs import BUNDLE, BUNDLES, ROOT, make_workflow
+from bundle_runs import BUNDLE, BUNDLES, ROOT, make_workflow, root_of
 from monai.bundle import verify_net_in_out
 from packaging.requirements import Requirement
 
@@ -85,12 +85,6 @@ def test_workflow_has_monais_properties(
     workflow = make_workflow(bundle, [file], folder, tmp_path / "run", workflow_type, **options)
     workflow.initialize()
     assert workflow.check_properties() == []
-
-
-def root_of(error: BaseException) -> BaseException:
-    while error.__cause__ is not None:
-        error = error.__cause__
-    return error
 
 
 @every_bundle

@@ -12,7 +12,7 @@ import monai.bundle
 import nibabel as nib
 import numpy as np
 import pytest
-from bundle_runs import BUNDLE, ROOT, Run
+from bundle_runs import BUNDLE, ROOT, Run, root_of
 from monai.bundle import ConfigWorkflow
 
 from sizeloss_monai.bundle import ConfigError
@@ -45,12 +45,6 @@ def initialize(tiny: str, folder: Path, output: Path, *overlays: str, **override
         workflow.initialize()
     assert not output.exists(), "something was written before the input was known to be good"
     return root_of(caught.value)
-
-
-def root_of(error: BaseException) -> BaseException:
-    while error.__cause__ is not None:
-        error = error.__cause__
-    return error
 
 
 def rewrite(path: Path, change: Callable[[np.ndarray, np.ndarray], tuple[np.ndarray, np.ndarray]]) -> None:
