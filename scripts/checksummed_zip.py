@@ -50,12 +50,12 @@ def write_zip(folder: Path, target: Path) -> None:
             archive.writestr(_entry(path.relative_to(folder.parent).as_posix()), path.read_bytes())
 
 
-def rewrite_zip(path: Path, without: str) -> None:
+def rewrite_zip(path: Path, without: tuple[str, ...]) -> None:
     """Write a zip again without some members and without times.
 
     Args:
         path: the zip.
-        without: suffix of the names to leave out.
+        without: suffixes of the names to leave out.
     """
     with zipfile.ZipFile(path) as archive:
         members = {name: archive.read(name) for name in archive.namelist() if not name.endswith(without)}

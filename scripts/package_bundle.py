@@ -71,7 +71,8 @@ def export_torchscript(bundle: Path) -> Path:
     )
     if done.returncode != 0 or not file.is_file():
         raise PackagingError(f"monai.bundle ckpt_export failed:\n{done.stderr[-2000:]}")
-    rewrite_zip(file, without=".debug_pkl")
+    # nothing needs the paths, nor the number, which is of all contents including them
+    rewrite_zip(file, without=(".debug_pkl", ".data/serialization_id"))
     return file
 
 
