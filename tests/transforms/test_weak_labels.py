@@ -479,6 +479,16 @@ def test_dictionary_of_a_slice_takes_its_index():
         np.testing.assert_array_equal(found, weak[..., index])
 
 
+def test_dictionary_disc_goes_by_the_file_of_a_case_without_a_name():
+    def discs(file):
+        return LabelToDiscSeedd(seed=1)(
+            {"label": MetaTensor(torch.as_tensor(volume()), meta={"filename_or_obj": file})}
+        )
+
+    np.testing.assert_array_equal(discs("x/a.nii.gz")["weak_label"], LabelToDiscSeed(seed=1)(volume(), case="a.nii.gz"))
+    assert not np.array_equal(discs("x/a.nii.gz")["weak_label"], discs("x/b.nii.gz")["weak_label"])
+
+
 def test_dictionary_disc_needs_a_case():
     with pytest.raises(KeyError, match="case"):
         LabelToDiscSeedd()({"label": volume()})

@@ -77,7 +77,7 @@ def check_cases(
         num_channels=num_channels,
         affine_tolerance=affine_tolerance,
     )
-    named = [{**item, "case": str(item.get("case", f"#{i}"))} for i, item in enumerate(items)]
+    named = [{**item, "case": str(item.get("case", item.get(image_key, f"#{i}")))} for i, item in enumerate(items)]
     found = for_every_case(lambda item: read(item)[1], named, num_workers, progress)
     raise_if_any(found)
 

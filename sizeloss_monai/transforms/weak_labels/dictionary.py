@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from monai.config import KeysCollection
 from monai.transforms import MapTransform
-from monai.utils import ensure_tuple
+from monai.utils import ImageMetaKey, ensure_tuple
 
 from sizeloss_monai.transforms.weak_labels.array import (
     DEFAULT_IGNORE_INDEX,
@@ -92,7 +93,8 @@ class LabelToDiscSeedd(_WeakLabeld):
             max_radius: in pixels.
             seed: of the experiment.
             ignore_index: value of unannotated pixels.
-            case_key: key of the case's name, which must be there: without it every case would get the same discs.
+            case_key: key of the case's name. Where it is absent, as in cases that MONAI Label hands over, the name of
+                the label's file stands for it; one of them must be there, or every case would get the same discs.
             slice_key: key of the index of the (first) slice; 0 where the key is absent, as in whole volumes.
             slice_wise: see :class:`LabelToDiscSeed`.
         """
@@ -101,7 +103,9 @@ class LabelToDiscSeedd(_WeakLabeld):
         self.slice_key = slice_key
 
     def _convert(self, label: Any, data: Mapping[Hashable, Any]) -> Any:
-        return self.converter(label, case=data[self.case_key], first_slice=int(data.get(self.slice_key, 0)))
+        file = getattr(label, "meta", {}).get(ImageMetaKey.FILENAME_OR_OBJ)
+        case = Path(file).name if self.case_key not in data and file else data[self.case_key]
+        return self.converter(label, case=case, first_slice=int(data.get(self.slice_key, 0)))
 
 
 class ScribbleToWeakLabeld(_WeakLabeld):
