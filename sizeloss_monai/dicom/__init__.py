@@ -3,7 +3,7 @@
 from sizeloss_monai.dicom.description import BundleDescription, SegmentDescription
 from sizeloss_monai.dicom.instances import Instance, read_instances
 from sizeloss_monai.dicom.quality import Quality, SegmentQuality, assess_quality
-from sizeloss_monai.dicom.segmentation import make_segmentation
+from sizeloss_monai.dicom.segmentation import make_segmentation, source_headers
 from sizeloss_monai.dicom.segmenter import DicomSegmenter, SegmentedPhase
 from sizeloss_monai.dicom.series import pick_series, series_token, split_phases
 from sizeloss_monai.dicom.volume import read_volume
@@ -22,5 +22,6 @@ __all__ = [
     "read_instances",
     "read_volume",
     "series_token",
+    "source_headers",
     "split_phases",
 ]

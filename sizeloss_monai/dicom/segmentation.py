@@ -18,7 +18,7 @@ import sizeloss_monai
 from sizeloss_monai.dicom.description import SegmentDescription
 from sizeloss_monai.dicom.instances import Instance
 
-__all__ = ["make_segmentation"]
+__all__ = ["make_segmentation", "source_headers"]
 
 
 def make_segmentation(
@@ -50,11 +50,8 @@ def make_segmentation(
     Returns:
         The object, binary, with a frame for each slice and class.
     """
-    headers = [_presentable(instance.header) for instance in phase]
+    headers = source_headers([instance.header for instance in phase])
     first = headers[0]
-    frame_of_reference = first.get("FrameOfReferenceUID") or _uid("frame of reference", first.SeriesInstanceUID)
-    for header in headers:  # one in a series (PS3.3 C.7.4.1), though anonymisers may break it; the rest is checked
-        _replace(header, "FrameOfReferenceUID", frame_of_reference)
     identity = (model, model_version, weights_sha256)
     source = [header.SOPInstanceUID for header in headers]
     algorithm = hd.AlgorithmIdentificationSequence(
@@ -93,6 +90,23 @@ def make_segmentation(
             omit_empty_frames=False,  # readers then see the whole grid, even of an empty mask
             series_description=description[:64],
         )
+
+
+def source_headers(headers: Sequence[Dataset]) -> list[Dataset]:
+    """The headers of a series as a segmentation may take them over, where an anonymiser made them what they cannot be.
+
+    Args:
+        headers: of the slices of one series; they stay as they are.
+
+    Returns:
+        Copies in which dates and times that are none are empty, and with one frame of reference (PS3.3 C.7.4.1).
+    """
+    shown = [_presentable(header) for header in headers]
+    first = shown[0]
+    frame_of_reference = first.get("FrameOfReferenceUID") or _uid("frame of reference", first.SeriesInstanceUID)
+    for header in shown:
+        _replace(header, "FrameOfReferenceUID", frame_of_reference)
+    return shown
 
 
 def _uid(*parts: str) -> hd.UID:
