@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import logging
 import re
+import zipfile
 from pathlib import Path
 
 __all__ = ["OutputDirError", "check_checkpoint", "last_epoch", "latest_checkpoint", "prepare_output_dir"]
+
+logger = logging.getLogger(__name__)
 
 
 class OutputDirError(OSError):
@@ -37,6 +41,9 @@ def last_epoch(checkpoint_dir: str | Path) -> int:
 def latest_checkpoint(checkpoint_dir: str | Path, resume: bool = True, required: bool = False) -> str | None:
     """The checkpoint of the last finished epoch, as Ignite names them.
 
+    A file that cannot be read is passed over, with a warning, for that of the epoch before. Another warning says that
+    there is nothing to resume from.
+
     Args:
         checkpoint_dir: folder of ``checkpoint_epoch=N.pt`` files; may be absent.
         resume: whether there is any interest; for configs.
@@ -46,14 +53,35 @@ def latest_checkpoint(checkpoint_dir: str | Path, resume: bool = True, required:
         Its path, or None where there is none or ``resume`` is false.
 
     Raises:
-        OutputDirError: when there is none although it is required.
+        OutputDirError: when there is none although it is required, or none of them can be read.
     """
     if not resume:
         return None
     found = _checkpoints(checkpoint_dir)
-    if required and not found:
-        raise OutputDirError(f"found no checkpoint in {str(checkpoint_dir)!r}, expected checkpoint_epoch=N.pt files.")
-    return found[max(found)] if found else None
+    if not found:
+        if required:
+            raise OutputDirError(
+                f"found no checkpoint in {str(checkpoint_dir)!r}, expected checkpoint_epoch=N.pt files."
+            )
+        logger.warning(f"resume: found no checkpoint in {str(checkpoint_dir)!r}: starting from epoch 1.")
+        return None
+    newest, *older = (found[epoch] for epoch in sorted(found, reverse=True))
+    if _is_whole(newest):
+        return newest
+    for path in older:
+        if _is_whole(path):
+            logger.warning(f"{newest!r} cannot be read, it was interrupted perhaps: {path!r} is used instead.")
+            return path
+    raise OutputDirError(f"found {newest!r}, which cannot be read, expected a whole checkpoint; there is no other.")
+
+
+def _is_whole(path: str) -> bool:
+    """Whether a checkpoint holds what its own table of contents and check sums say."""
+    try:
+        with zipfile.ZipFile(path) as file:
+            return file.testzip() is None
+    except (OSError, EOFError, zipfile.BadZipFile):
+        return False
 
 
 def check_checkpoint(path: str | Path) -> None:

@@ -1,5 +1,6 @@
 """Ignite handlers MONAI lacks."""
 
+from sizeloss_monai.handlers.best_checkpoint import BestCheckpointSaver
 from sizeloss_monai.handlers.case_metrics import LabelledMetricHandler, WeakScoreHandler, evaluated_items
 from sizeloss_monai.handlers.last_checkpoint import LastCheckpointSaver
 from sizeloss_monai.handlers.loss_terms import LossTermsHandler
@@ -8,8 +9,10 @@ from sizeloss_monai.handlers.overlay_images import OverlayImagesHandler, overlay
 from sizeloss_monai.handlers.progress_bar import ProgressBarHandler
 from sizeloss_monai.handlers.proposal_images import ProposalImagesHandler
 from sizeloss_monai.handlers.sizes_saver import SizesSaver
+from sizeloss_monai.handlers.whole_files import WholeFileSaver
 
 __all__ = [
+    "BestCheckpointSaver",
     "LabelledMetricHandler",
     "LastCheckpointSaver",
     "LossTermsHandler",
@@ -19,6 +22,7 @@ __all__ = [
     "ProposalImagesHandler",
     "SizesSaver",
     "WeakScoreHandler",
+    "WholeFileSaver",
     "evaluated_items",
     "overlay_row",
 ]

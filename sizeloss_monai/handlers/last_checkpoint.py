@@ -10,6 +10,8 @@ import ignite.distributed as idist
 from ignite.engine import Engine
 from monai.handlers import CheckpointSaver
 
+from sizeloss_monai.handlers.whole_files import WholeFileSaver
+
 __all__ = ["LastCheckpointSaver"]
 
 
@@ -18,6 +20,7 @@ class LastCheckpointSaver(CheckpointSaver):
 
     MONAI's ``CheckpointSaver`` with ``n_saved=1`` removes the old file before it writes the new one, so that an
     interruption between the two leaves none, and after a resumption it leaves the file that was resumed from for good.
+    It also writes in place, so that an interruption meanwhile leaves part of a file.
 
     Example, in a bundle's config::
 
@@ -31,6 +34,8 @@ class LastCheckpointSaver(CheckpointSaver):
             save_dict: what to save, by name: objects with ``state_dict`` and ``load_state_dict``.
         """
         super().__init__(save_dir, dict(save_dict), save_interval=1, n_saved=None)
+        assert self._interval_checkpoint is not None
+        self._interval_checkpoint.save_handler = WholeFileSaver(save_dir)
 
     def interval_completed(self, engine: Engine) -> None:
         """Save, then remove the checkpoints of other epochs.

@@ -1,4 +1,5 @@
 import pytest
+import torch
 
 from sizeloss_monai.bundle import OutputDirError, latest_checkpoint, prepare_output_dir
 
@@ -18,7 +19,7 @@ from sizeloss_monai.bundle import OutputDirError, latest_checkpoint, prepare_out
 )
 def test_latest_checkpoint_is_that_of_the_last_epoch(tmp_path, names, expected):
     for name in names:
-        (tmp_path / name).touch()
+        torch.save({"a": torch.ones(2)}, tmp_path / name)
     assert latest_checkpoint(tmp_path) == str(tmp_path / expected)
     assert latest_checkpoint(str(tmp_path)) == str(tmp_path / expected)
 
@@ -39,8 +40,46 @@ def test_checkpoints_do_not_matter_unless_resumed(tmp_path):
 def test_required_checkpoint(tmp_path):
     with pytest.raises(OutputDirError, match="checkpoint"):
         latest_checkpoint(tmp_path, required=True)
-    (tmp_path / "checkpoint_epoch=1.pt").touch()
+    torch.save({"a": torch.ones(2)}, tmp_path / "checkpoint_epoch=1.pt")
     assert latest_checkpoint(tmp_path, required=True) == str(tmp_path / "checkpoint_epoch=1.pt")
+
+
+def test_nothing_to_resume_from_is_said(tmp_path, caplog):
+    assert latest_checkpoint(tmp_path / "typo") is None
+    assert caplog.messages == [f"resume: found no checkpoint in {str(tmp_path / 'typo')!r}: starting from epoch 1."]
+
+
+def torn(path, keep):
+    """A checkpoint of which only a share was written."""
+    torch.save({"a": torch.arange(1000)}, path)
+    content = path.read_bytes()
+    path.write_bytes(content[: int(len(content) * keep)])
+
+
+@pytest.mark.parametrize("keep", [0.0, 0.1, 0.5, 0.99])
+def test_a_torn_checkpoint_is_passed_over(tmp_path, caplog, keep):
+    whole, part = tmp_path / "checkpoint_epoch=24.pt", tmp_path / "checkpoint_epoch=25.pt"
+    torch.save({"a": torch.ones(2)}, whole)
+    torn(part, keep)
+    assert latest_checkpoint(tmp_path) == str(whole)
+    (message,) = caplog.messages
+    assert str(whole) in message
+    assert str(part) in message
+
+
+def test_a_checkpoint_with_a_changed_byte_is_passed_over(tmp_path):
+    torn(tmp_path / "checkpoint_epoch=2.pt", 1)
+    content = bytearray((tmp_path / "checkpoint_epoch=2.pt").read_bytes())
+    content[content.index(bytes([9, 0, 0, 0, 0, 0, 0, 0, 10]))] = 7
+    (tmp_path / "checkpoint_epoch=2.pt").write_bytes(content)
+    torch.save({"a": torch.ones(2)}, tmp_path / "checkpoint_epoch=1.pt")
+    assert latest_checkpoint(tmp_path) == str(tmp_path / "checkpoint_epoch=1.pt")
+
+
+def test_torn_checkpoints_alone_are_no_reason_to_start_again(tmp_path):
+    torn(tmp_path / "checkpoint_epoch=2.pt", 0.5)
+    with pytest.raises(OutputDirError, match=r"epoch=2\.pt', which cannot be read"):
+        latest_checkpoint(tmp_path)
 
 
 @pytest.mark.parametrize("resume", [False, True])
