@@ -15,8 +15,10 @@ from sizeloss_monai.losses.region_statistics import class_probabilities, soft_si
 
 __all__ = ["SizeConstraintLoss", "size_constraint", "size_penalty"]
 
-SCALES = ("voxels", "image", "relative")
+SCALES = ("voxels", "image", "relative", "log")
 SIDES = ("both", "lower", "upper")
+SMALLEST_RATIO = 1e-12
+"""Of a size to its lower bound, below which ``"log"`` grows no more: softmax in float32 can underflow to 0."""
 
 
 def size_constraint(
@@ -87,11 +89,15 @@ def size_penalty(
         Penalties of the shape of ``size``.
     """
     below, above = bound_violations(size, bounds)
-    if scale == "relative":
+    if scale in ("relative", "log"):
         lower, upper = bounds.unbind(-1)
         # an absent target has b = 0: there the share of the image is the only scale-free measure
         below = below / torch.where(lower > 0, lower, extent)
         above = above / torch.where(upper > 0, upper, extent)
+    if scale == "log":
+        ratio = torch.where(lower > 0, size / torch.where(lower > 0, lower, 1), 1)
+        below = torch.relu(-torch.log(ratio.clamp(min=SMALLEST_RATIO)))
+        above = torch.where(upper > 0, torch.log1p(above), above)
     zero = torch.zeros_like(size)
     penalty = (zero if sides == "upper" else below.square()) + (zero if sides == "lower" else above.square())
     return penalty / extent if scale == "image" else penalty
@@ -128,9 +134,12 @@ class _SizeConstraint(_Loss):
                 - ``"image"``: Eq. 3 divided by the number of voxels of an item, as in the authors' published code.
                 - ``"relative"``: the violation as a share of the violated bound (of the item's number of voxels where
                   that bound is 0), squared: the same for the same shape at any resolution.
+                - ``"log"``: the logarithm of the size over the violated bound, squared (where that bound is 0 as
+                  ``"relative"``). The same as ``"relative"`` near the bound, but far above it the penalty stays
+                  small, and it does not vanish with the prediction.
 
                 With ``voxel_size`` sizes and numbers of voxels are in its unit: ``"voxels"`` is then squared mm²,
-                say, and only ``"relative"`` does not depend on the choice of the unit.
+                say, and only ``"relative"`` and ``"log"`` do not depend on the choice of the unit.
             sides: ``"both"`` bounds, or only the ``"lower"`` or the ``"upper"`` one.
             reduction: {``"none"``, ``"mean"``, ``"sum"``} over items and constrained classes; the paper sums, the
                 published code averages. ``"none"`` gives shape ``[B, number of constrained classes]``.

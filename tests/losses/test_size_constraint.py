@@ -15,11 +15,11 @@ from sizeloss_monai.losses import (
     size_constraint,
     soft_size,
 )
-from sizeloss_monai.losses.constraint import sizes_and_extent
+from sizeloss_monai.losses.constraint import size_penalty, sizes_and_extent
 
 INF = math.inf
 HALVES = [torch.float16, torch.bfloat16]
-SCALES = ["voxels", "image", "relative"]
+SCALES = ["voxels", "image", "relative", "log"]
 SIDES = ["both", "lower", "upper"]
 
 
@@ -36,6 +36,8 @@ def penalty_and_slope(size, lower, upper, num_voxels, scale, sides):
         violation, bound = size - upper, upper
     else:
         return 0.0, 0.0
+    if scale == "log" and bound > 0:
+        return math.log(size / bound) ** 2, 2 * math.log(size / bound) / size
     if scale == "voxels":
         unit = 1.0
     elif scale == "image":
@@ -182,6 +184,51 @@ def test_scale_image_is_the_voxel_penalty_over_the_number_of_voxels():
     assert ratio.item() == pytest.approx(35)
 
 
+@settings(deadline=None)
+@given(
+    size=st.floats(1e-3, 1e3),
+    lower=st.floats(1e-3, 1e3),
+    width=st.floats(1, 1e3),
+    unit=st.floats(1e-3, 1e3),
+)
+def test_scale_log_is_symmetric_and_free_of_units(size, lower, width, unit):
+    """Twice too large costs what half as large as allowed costs, at any unit, and never more than `relative` above."""
+
+    def penalty(scale, value, low, high):
+        value, low, high, extent = (torch.tensor(x, dtype=torch.float64) for x in (value, low, high, 1e6))
+        return size_penalty(value[None, None], torch.stack([low, high])[None, None], extent[None, None], scale, "both")
+
+    upper = lower * width
+    value = penalty("log", size, lower, upper).item()
+    assert value == pytest.approx(penalty("log", unit * size, unit * lower, unit * upper).item(), rel=1e-6, abs=1e-12)
+    assert value == pytest.approx(penalty("log", 1 / size, 1 / upper, 1 / lower).item(), rel=1e-6, abs=1e-12)
+    relative = penalty("relative", size, lower, upper).item()
+    assert value <= relative * (1 + 1e-9) + 1e-18 if size >= lower else value >= relative * (1 - 1e-9)
+
+
+@pytest.mark.parametrize("ratio", [0.999, 1.001])
+def test_scale_log_is_the_relative_one_near_a_bound(ratio):
+    bounds = torch.tensor([[[5.0, 5.0]]]).double()
+    size, extent = torch.tensor([[5.0 * ratio]]).double(), torch.tensor([[100.0]]).double()
+    log, relative = (size_penalty(size, bounds, extent, scale, "both").item() for scale in ("log", "relative"))
+    assert log == pytest.approx(relative, rel=2e-3)
+
+
+@pytest.mark.parametrize("logit", [-12.0, -25.0])
+def test_scale_log_pushes_an_empty_prediction_too(logit):
+    """The gradient of `relative` in the logits vanishes with the prediction, that of `log` does not: 2 log(V / a)."""
+    for scale in ("relative", "log"):
+        logits = torch.zeros(1, 2, 8, 8)
+        logits[:, 1] = logit
+        logits.requires_grad_()
+        SizeConstraintLoss(scale=scale)(logits, torch.tensor([[(0.0, INF), (4.0, 6.0)]])).backward()
+        push = -logits.grad[:, 1].sum().item()
+        if scale == "log":
+            assert push == pytest.approx(2 * (math.log(4 / 64) - logit), rel=1e-3)
+        else:
+            assert push < 1e-3
+
+
 @pytest.mark.parametrize("bounds", [(3.0, 5.0), (40.0, 50.0), (0.0, 0.0), (0.0, 5.0)])
 def test_scale_relative_does_not_depend_on_resolution(bounds):
     # every voxel cut into four: sizes and bounds grow fourfold, the penalty stays
@@ -191,7 +238,8 @@ def test_scale_relative_does_not_depend_on_resolution(bounds):
     values = {scale: SizeConstraintLoss(scale=scale)(logits, pair).item() for scale in SCALES}
     on_fine = {scale: SizeConstraintLoss(scale=scale)(fine, 4 * pair).item() for scale in SCALES}
     assert values["relative"] > 0
-    assert on_fine["relative"] == pytest.approx(values["relative"], rel=1e-12)
+    for scale in ("relative", "log"):
+        assert on_fine[scale] == pytest.approx(values[scale], rel=1e-12)
     assert on_fine["voxels"] == pytest.approx(16 * values["voxels"], rel=1e-12)
     assert on_fine["image"] == pytest.approx(4 * values["image"], rel=1e-12)
 
@@ -270,7 +318,7 @@ def test_half_precision_equals_float32(edge, dtype, autocast, scale, pair):
     total.backward()
     assert logits.grad.dtype == dtype
     assert torch.isfinite(logits.grad).all()
-    if not (dtype == torch.float16 and scale == "relative"):  # 1e-2 / |Omega| a voxel is below the smallest float16
+    if not (dtype == torch.float16 and scale in ("relative", "log")):  # 1e-2 / |Omega| a voxel is below the smallest float16
         assert logits.grad.abs().max() > 0
 
 
@@ -375,7 +423,7 @@ def test_voxel_size_is_a_change_of_unit(scale, seed, size):
     bounds = torch.tensor([(0, 3), (12, INF), (0, 0)], dtype=torch.float64).expand(2, 3, 2)
     units = torch.tensor([size, 3 * size], dtype=torch.float64)
     loss = SizeConstraintLoss(scale=scale, reduction="none")
-    factor = {"voxels": units**2, "image": units, "relative": torch.ones(2)}[scale][:, None]
+    factor = {"voxels": units**2, "image": units}.get(scale, torch.ones(2))[:, None]
     in_mm2 = loss(logits, bounds * units[:, None, None], units)
     torch.testing.assert_close(in_mm2, loss(logits, bounds) * factor, check_dtype=False)
     fine = logits.repeat_interleave(2, -1).repeat_interleave(2, -2)

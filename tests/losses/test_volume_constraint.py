@@ -23,7 +23,7 @@ def random_case(seed, slices, classes=2, edge=4):
 @given(
     seed=st.integers(0, 10**6),
     members=st.lists(st.integers(0, 3), min_size=1, max_size=9),
-    scale=st.sampled_from(["voxels", "image", "relative"]),
+    scale=st.sampled_from(["voxels", "image", "relative", "log"]),
     sides=st.sampled_from(["both", "lower", "upper"]),
 )
 @settings(max_examples=40, deadline=None)
@@ -95,7 +95,7 @@ def test_wrong_shapes():
         VolumeSizeConstraintLoss()(logits, bounds[:2])
 
 
-@pytest.mark.parametrize("scale", ["voxels", "image", "relative"])
+@pytest.mark.parametrize("scale", ["voxels", "image", "relative", "log"])
 def test_voxel_sizes_of_slices_are_a_change_of_unit(scale):
     """Slices of one volume may have voxels of different sizes; the volume is what they add up to."""
     logits, bounds = random_case(5, 3)
@@ -103,7 +103,7 @@ def test_voxel_sizes_of_slices_are_a_change_of_unit(scale):
     volume = torch.tensor([4, 4, 9])
     in_ml = bounds * units[:, None, None]
     loss = VolumeSizeConstraintLoss(scale=scale, reduction="none")
-    factor = {"voxels": units**2, "image": units, "relative": torch.ones(3)}[scale][:, None]
+    factor = {"voxels": units**2, "image": units}.get(scale, torch.ones(3))[:, None]
     torch.testing.assert_close(
         loss(logits, in_ml, volume, units), loss(logits, bounds, volume) * factor, check_dtype=False
     )
