@@ -10,6 +10,7 @@ from sizeloss_monai.bundle.output_dir import (
     latest_checkpoint,
     prepare_output_dir,
 )
+from sizeloss_monai.bundle.pixdim_check import check_pixdim
 from sizeloss_monai.bundle.run_record import record_run
 from sizeloss_monai.bundle.size_check import check_sizes_hold
 
@@ -19,6 +20,7 @@ __all__ = [
     "check_checkpoint",
     "check_config",
     "check_label_map",
+    "check_pixdim",
     "check_sizes_hold",
     "check_that",
     "install_clear_errors",

@@ -7,6 +7,9 @@ import re
 import zipfile
 from pathlib import Path
 
+import torch
+from torch import nn
+
 __all__ = ["OutputDirError", "check_checkpoint", "last_epoch", "latest_checkpoint", "prepare_output_dir"]
 
 logger = logging.getLogger(__name__)
@@ -84,20 +87,44 @@ def _is_whole(path: str) -> bool:
         return False
 
 
-def check_checkpoint(path: str | Path) -> None:
-    """Raise where a model's weights are not. For a config's ``initialize``.
+def check_checkpoint(path: str | Path, network: nn.Module | None = None, num_classes: int | None = None) -> None:
+    """Raise where a model's weights are not, or do not fit the network. For a config's ``initialize``.
 
     Args:
-        path: of the checkpoint.
+        path: of the checkpoint: a network's ``state_dict``, alone or as ``model``.
+        network: whose weights they should be; None is not compared.
+        num_classes: of the network, to say so where it is all that differs.
 
     Raises:
-        OutputDirError: when there is no such file.
+        OutputDirError: when there is no such file, or its weights have other shapes than the network's.
     """
     if not Path(path).is_file():
         raise OutputDirError(
             f"checkpoint: found no file {str(path)!r}, expected a model's weights. Give --checkpoint, "
             "or --bundle_root for the released ones."
         )
+    if network is None:
+        return
+    content = torch.load(path, map_location="cpu", weights_only=True)
+    found, expected = content.get("model", content), network.state_dict()
+    differ = [name for name in expected if name in found and found[name].shape != expected[name].shape]
+    if not differ:
+        return
+    pairs = [(tuple(found[name].shape), tuple(expected[name].shape)) for name in differ]
+    # a size in a shape of another rank tells nothing
+    sizes = {pair for old, new in pairs if len(old) == len(new) for pair in zip(old, new, strict=True)}
+    sizes = {(old, new) for old, new in sizes if old != new}
+    if len(sizes) == 1 and next(iter(sizes))[1] == num_classes:
+        classes = next(iter(sizes))[0]
+        raise OutputDirError(
+            f"checkpoint: found {classes} classes in {str(path)!r}, expected {num_classes}: "
+            f"give --num_classes {classes}."
+        )
+    name = differ[0]
+    raise OutputDirError(
+        f"checkpoint: found weights of another network in {str(path)!r} ({name!r} is {list(found[name].shape)}), "
+        f"expected {list(expected[name].shape)}."
+    )
 
 
 def prepare_output_dir(output_dir: str | Path, resume: bool = False) -> None:

@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from sizeloss_monai.bundle import OutputDirError, latest_checkpoint, prepare_output_dir
+from sizeloss_monai.bundle import OutputDirError, check_checkpoint, latest_checkpoint, prepare_output_dir
 
 
 @pytest.mark.parametrize(
@@ -110,3 +110,18 @@ def test_a_file_in_its_place_is_an_error(tmp_path):
     file.touch()
     with pytest.raises(OSError, match="run"):
         prepare_output_dir(file)
+
+
+def classifier(num_classes, width=8):
+    return torch.nn.Sequential(torch.nn.Conv2d(1, width, 3), torch.nn.Conv2d(width, num_classes, 1))
+
+
+@pytest.mark.parametrize("wrapped", [False, True])
+def test_a_checkpoint_of_another_number_of_classes(tmp_path, wrapped):
+    state, path = classifier(3).state_dict(), tmp_path / "model.pt"
+    torch.save({"model": state} if wrapped else state, path)
+    check_checkpoint(path, classifier(3), num_classes=3)
+    with pytest.raises(OutputDirError, match=r"found 3 classes in .*model\.pt', expected 4: give --num_classes 3\.$"):
+        check_checkpoint(path, classifier(4), num_classes=4)
+    with pytest.raises(OutputDirError, match=r"found weights of another network .*'0\.weight' is \[8, 1, 3, 3\]"):
+        check_checkpoint(path, classifier(3, width=4), num_classes=3)

@@ -15,7 +15,7 @@ import nibabel as nib
 import numpy as np
 import pytest
 import torch
-from bundle_runs import SCRIBBLES, Run, make_workflow
+from bundle_runs import CINE, SCRIBBLES, Run, make_workflow
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from sizeloss_monai.data import published_range
@@ -138,11 +138,19 @@ def test_ids_that_are_given_win(folder: Path, tiny: str, tmp_path: Path) -> None
     parse = parsed(tiny, folder, tmp_path / "one", target_ids=[0, 0, 1, 1])
     assert (parse("label_ids"), parse("num_classes")) == ([0, 1, 2, 3], 2)
     assert parse("network")(torch.zeros(1, 1, 32, 32)).shape[1] == 2
-    parse = parsed(tiny, folder, tmp_path / "two", label_ids=[0, 3, 2, 1], num_classes=5)
-    assert (parse("label_ids"), parse("target_ids"), parse("num_classes")) == ([0, 3, 2, 1], [0, 1, 2, 3], 5)
+    parse = parsed(tiny, folder, tmp_path / "two", label_ids=[0, 3, 2, 1], num_classes=4)
+    assert (parse("label_ids"), parse("target_ids"), parse("num_classes")) == ([0, 3, 2, 1], [0, 1, 2, 3], 4)
     with pytest.raises(Exception) as caught:  # noqa: PT011
         parsed(tiny, folder, tmp_path / "three", target_ids=[0, 1])
     assert "target_ids must name a class for each of label_ids" in str(root_cause(caught.value))
+
+
+@pytest.mark.parametrize("bundle", [SCRIBBLES, CINE])
+def test_slices_that_are_not_square(data: dict[str, Path], tiny: str, tmp_path: Path, bundle: str) -> None:
+    """No augmentation turns them by 90 degrees: all of a batch have one shape."""
+    workflow = make_workflow(bundle, ["train.yaml", tiny], data[bundle], tmp_path / "run", slice_size=[64, 48])
+    loader = workflow.parser.get_parsed_content("train#dataloader")
+    assert {tuple(batch["image"].shape[2:]) for batch in loader} == {(64, 48)}
 
 
 @pytest.mark.parametrize("terms", [["partial_ce"], ["partial_ce", "size", "entropy"]])
