@@ -40,10 +40,10 @@ def test_datalist(dataset_dir: Path, layout: str, capsys: pytest.CaptureFixture)
     assert err == ""
     assert out.splitlines() == [
         "ACDC (acdc), seed 5",
-        "split        patients  cases  patients per group",
-        "training            2      2  DCM 1  HCM 1",
-        "validation          2      2  DCM 1  HCM 1",
-        "test                0      0",
+        "split        patients  cases  weak labels  masks  neither  patients per group",
+        "training            2      2            2      2        0  DCM 1  HCM 1",
+        "validation          2      2            2      2        0  DCM 1  HCM 1",
+        "test                0      0            0      0        0",
     ]
 
 

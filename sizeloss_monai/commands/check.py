@@ -39,6 +39,7 @@ def add(commands: argparse._SubParsersAction) -> None:
 def _run(args: argparse.Namespace) -> int:
     """Check a data list, print what is wrong, and write the report."""
     from sizeloss_monai.data import check_datalist
+    from sizeloss_monai.data.findings import counted
 
     output = args.output or args.datalist.with_name(f"{args.datalist.stem}_check.json")
     replaces = _is_earlier_report(output, args.datalist)
@@ -51,7 +52,7 @@ def _run(args: argparse.Namespace) -> int:
     output.parent.mkdir(parents=True, exist_ok=True)
     text = json.dumps({"datalist": args.datalist.name, **report.as_dict()}, indent=2, ensure_ascii=False) + "\n"
     output.write_text(text, encoding="utf-8")
-    print(f"\n{_counted(report.num_errors, 'error')}, {_counted(report.num_warnings, 'warning')}.", end=" ")
+    print(f"\n{counted(report.num_errors, 'error')}, {counted(report.num_warnings, 'warning')}.", end=" ")
     print(f"Report: {output}{' (replaces an earlier one)' if replaces else ''}")
     return 1 if report.num_errors else 0
 
@@ -80,7 +81,8 @@ def _table(report: CheckReport) -> str:
     """Cases and slices of every split, and how much of them is annotated with each class."""
     splits = [[name, *map(str, counts.values())] for name, counts in report.summary["splits"].items()]
     annotations = [_annotation_row(row) for row in report.summary["annotations"]]
-    tables = [_aligned([["split", "patients", "cases", "slices"], *splits], num_text=1)]
+    header = ["split", *report.summary["splits"]["training"]]
+    tables = [_aligned([header, *splits], num_text=1)]
     if annotations:
         header = ["split", "annotation", "class", "cases", "slices", "annotated slices", "annotated fraction"]
         tables.append(_aligned([header, *annotations], num_text=3))
@@ -106,8 +108,3 @@ def _aligned(rows: list[list[str]], num_text: int) -> str:
         ]
         lines.append("  ".join(cells).rstrip())
     return "\n".join(lines)
-
-
-def _counted(number: int, noun: str) -> str:
-    """For instance ``1 error`` or ``2 errors``."""
-    return f"{number} {noun}{'' if number == 1 else 's'}"

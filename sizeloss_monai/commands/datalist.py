@@ -65,13 +65,18 @@ def _run(args: argparse.Namespace) -> None:
 
 
 def _summary(datalist: Mapping[str, Any]) -> str:
-    """A table of the patients, cases and groups (in patients) of every section."""
+    """A table of the patients, cases, their annotations, and groups (in patients) of every section."""
     rows = [f"{datalist['name']} ({datalist['layout']}), seed {datalist['seed']}"]
-    rows.append(f"{'split':<12}{'patients':>9}{'cases':>7}  patients per group")
+    rows.append(
+        f"{'split':<12}{'patients':>9}{'cases':>7}{'weak labels':>13}{'masks':>7}{'neither':>9}  patients per group"
+    )
     for section in ("training", "validation", "test"):
         group_of = {item["patient"]: item.get("group", "-") for item in datalist[section]}
         groups = "  ".join(f"{group} {count}" for group, count in sorted(Counter(group_of.values()).items()))
-        rows.append(f"{section:<12}{len(group_of):>9}{len(datalist[section]):>7}  {groups}".rstrip())
+        weak, masks = (sum(key in item for item in datalist[section]) for key in ("weak_label", "label"))
+        neither = sum("weak_label" not in item and "label" not in item for item in datalist[section])
+        counts = f"{len(group_of):>9}{len(datalist[section]):>7}{weak:>13}{masks:>7}{neither:>9}"
+        rows.append(f"{section:<12}{counts}  {groups}".rstrip())
     return "\n".join(rows)
 
 

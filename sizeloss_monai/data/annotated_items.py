@@ -11,7 +11,7 @@ from sizeloss_monai.data.annotations import SizeBounds, case_bounds, case_tags, 
 from sizeloss_monai.data.findings import DataError
 from sizeloss_monai.data.label_map import ids_by_class
 
-__all__ = ["Annotation", "annotated_items"]
+__all__ = ["Annotation", "annotated_items", "annotation_mark"]
 
 NEEDED = {"full": "label", "weak": "weak_label", "tags": "tags", "bounds": "size_bounds", "none": None}
 """How a case may be annotated: every voxel, some of them, whether a class is there, how large it is, not at all; and
@@ -94,7 +94,7 @@ def annotated_items(
                 f"case '{item['case']}', key 'size_bounds': found bounds per {bounds.per}, expected per {per}, as this "
                 "training's loss takes them."
             )
-        mark = item.get("supervision") or _mark(item, bounds, tags, use_masks)
+        mark = annotation_mark(datalist, item, use_masks)
         if mark not in NEEDED:
             raise DataError(f"case '{item['case']}', key 'supervision': found {mark!r}, expected {', '.join(NEEDED)}.")
         needed = NEEDED[mark]
@@ -120,17 +120,28 @@ def annotated_items(
     return results
 
 
-def _mark(item: Mapping[str, Any], bounds: SizeBounds | None, tags: Mapping[int, Tag], use_masks: bool) -> str:
-    """How a case without a mark is annotated."""
+def annotation_mark(datalist: Mapping[str, Any], item: Mapping[str, Any], use_masks: bool = False) -> str:
+    """How a case is annotated: as it says, or as :py:func:`annotated_items` takes one that does not.
+
+    Args:
+        datalist: the data list.
+        item: one of its cases.
+        use_masks: whether a case without a mark is ``full`` where it has a mask.
+
+    Returns:
+        The mark; what a case says is returned as it is.
+    """
+    if item.get("supervision"):
+        return item["supervision"]
     if use_masks and item.get("label"):
         return "full"
     if item.get("weak_label"):
         return "weak"
     if item.get("label"):
         return "full"
-    if bounds is not None:
+    if datalist.get("size_bounds") is not None or item.get("size_bounds") is not None:
         return "bounds"
-    return "tags" if tags else "none"
+    return "tags" if item.get("tags") else "none"
 
 
 def _check_ids(

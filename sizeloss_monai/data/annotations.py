@@ -132,7 +132,10 @@ def read_common_bounds(datalist: Mapping[str, Any], where: Place) -> tuple[SizeB
     """
     common = datalist.get("size_bounds")
     if not isinstance(common, Mapping) or common.get("unit") not in UNITS.get(str(common.get("per")), ()):
-        expected = "an object whose 'per' and 'unit' are slice and mm2, volume and mL, or either and voxels"
+        expected = (
+            "an object whose 'per' and 'unit' are slice and mm2, volume and mL, or either and voxels, such as "
+            '{"per": "volume", "unit": "mL", "bounds": {"1": [8, 30]}}'
+        )
         return None, [where.error("bounds-form", f"{common!r} for the data list", expected)]
     bounds, findings = _read_bounds(common.get("bounds", {}), where)
     return SizeBounds(common["per"], common["unit"], bounds, str(common.get("source", ""))), findings

@@ -13,7 +13,7 @@ from monai.config import PathLike
 from monai.utils import ensure_tuple
 
 from sizeloss_monai.data.draws import random_key
-from sizeloss_monai.data.findings import DataError, Finding, Place, listed
+from sizeloss_monai.data.findings import DataError, Finding, Place, counted, listed
 from sizeloss_monai.data.layouts import LAYOUTS, Item, detect_layout, layout_info, set_patients
 from sizeloss_monai.data.names import image_stem
 
@@ -83,6 +83,9 @@ def make_datalist(
 ) -> dict[str, Any]:
     """Build a data list from a folder.
 
+    Patients without any annotation are for training, where their tags and bounds can be of use, and do not count in the
+    fractions; where no patient has any, all are drawn from.
+
     Args:
         dataset_dir: the folder.
         layout: ``"auto"`` or a key of :py:data:`sizeloss_monai.data.layouts.LAYOUTS`.
@@ -108,7 +111,11 @@ def make_datalist(
     if layout == "auto":
         layout = detect_layout(dataset_dir)
     items = set_patients(LAYOUTS[layout].items(dataset_dir, weak_labels=weak_labels), patient_pattern)
-    split = split_patients({item["patient"]: item.get("group") for item in items}, num_validation, num_test, seed)
+    groups = {item["patient"]: item.get("group") for item in items}
+    annotated = {item["patient"] for item in items if "label" in item or "weak_label" in item} or groups.keys()
+    of_annotated = {patient: group for patient, group in groups.items() if patient in annotated}
+    split = split_patients(of_annotated, num_validation, num_test, seed)
+    split["training"] = sorted(groups.keys() - {*split["validation"], *split["test"]})
     datalist = {**layout_info(dataset_dir, layout), "layout": layout, "seed": seed}
     if weak_labels and LAYOUTS[layout].unannotated is not None:
         datalist["unannotated"] = LAYOUTS[layout].unannotated
@@ -158,7 +165,7 @@ def load_datalist(path: PathLike, base_dir: PathLike | None = None) -> dict[str,
     """
     datalist, findings = parse_datalist(path, base_dir)
     if findings:
-        lines = [f"{len(findings)} problems in the data list '{path}':", *map(str, findings)]
+        lines = [f"{counted(len(findings), 'problem')} in the data list '{path}':", *map(str, findings)]
         raise DataError("\n".join(lines))
     return datalist
 
@@ -360,10 +367,13 @@ def _check(datalist: Mapping[str, Any], base_dir: PathLike, sections: Sequence[s
         if not Path(base_dir, path).exists()
     ]
     if missing:
-        raise DataError(f"{len(missing)} missing files: {listed(missing)}.")
+        raise DataError(f"{counted(len(missing), 'missing file')}: {listed(missing)}.")
 
 
 def _check_weak_labels(datalist: Mapping[str, Any], weak_labels: bool) -> None:
     """Raise an error if weak labels are asked for and there are none."""
     if weak_labels and not any("weak_label" in item for section in SECTIONS for item in datalist[section]):
-        raise DataError("weak labels are asked for, but no case has one.")
+        raise DataError(
+            "weak labels are asked for, but no case has one; expected weak_labels/X.nii.gz for a scan images/X.nii.gz, "
+            "or X_weak_label.nii.gz or X_scribble.nii.gz beside X.nii.gz."
+        )

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
-__all__ = ["DataError", "Finding", "Place", "listed"]
+__all__ = ["DataError", "Finding", "Place", "counted", "listed"]
 
 
 class DataError(ValueError):
@@ -52,6 +52,19 @@ class Place(NamedTuple):
     def warning(self, code: str, found: str, expected: str) -> Finding:
         """A warning at this place, see :py:class:`Finding`."""
         return Finding("warning", self.case, self.key, code, found, expected)
+
+
+def counted(number: int, noun: str) -> str:
+    """A number and its noun for a message.
+
+    Args:
+        number: how many.
+        noun: of one of them.
+
+    Returns:
+        For instance ``"1 error"`` or ``"2 errors"``.
+    """
+    return f"{number} {noun}{'' if number == 1 else 's'}"
 
 
 def listed(names: Sequence[str], limit: int = 20) -> str:

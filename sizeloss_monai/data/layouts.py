@@ -212,7 +212,8 @@ def folder_items(dataset_dir: PathLike, weak_labels: bool = False, patient_patte
         _item(root, case, case, image, labels.get(case), weak.get(case) if weak_labels else None)
         for case, image in images.items()
     ]
-    return set_patients(_found(items, root, "images in NIfTI, MetaImage or NRRD"), patient_pattern)
+    expected = "images in NIfTI, MetaImage or NRRD (of sub-folders only images, labels and weak_labels are searched)"
+    return set_patients(_found(items, root, expected), patient_pattern)
 
 
 def set_patients(items: Sequence[Item], pattern: str | None) -> list[Item]:
@@ -416,7 +417,11 @@ def _by_case(files: Mapping[str, Path], images: Mapping[str, Path], suffix: re.P
         cases[case] = file
     orphans = sorted(cases[case].name for case in cases.keys() - images.keys())
     if orphans:
-        raise DataError(f"labels without an image: {listed(orphans)}.")
+        expected = "_weak_label or _scribble" if suffix is WEAK_LABEL_SUFFIX else "_label, _gt, _seg or _segmentation"
+        raise DataError(
+            f"labels without an image: {listed(orphans)}; expected the name of a scan, such as X.nii.gz, or that with "
+            f"{expected} at its end."
+        )
     return cases
 
 

@@ -194,7 +194,10 @@ BROKEN: dict[str, tuple[Broken, list[str]]] = {
     ),
     "affine": (
         change("c_label.nii.gz", keep, moved()),
-        ["error: case 'c', key 'label': found an affine that differs by 5, expected that of 'image' within 0.001"],
+        [
+            "error: case 'c', key 'label': found an affine that differs by 5, expected that of 'image' within 0.001 "
+            "(export it again, with the scan as reference volume)"
+        ],
     ),
     "singular affine": (
         flattened,
@@ -277,6 +280,18 @@ BROKEN: dict[str, tuple[Broken, list[str]]] = {
         [
             "error: data list, key 'unannotated': found no voxel of id 255 (not annotated) in any 'weak_label', most "
             "of whose voxels are 0, expected the id that files have where nobody annotated"
+        ],
+    ),
+    "unannotated forgotten": (
+        both(
+            top(labels={"3": "background", "1": "organ", "2": "lesion"}),
+            everywhere("_weak_label.nii.gz", lambda array: np.array([3, 1, 2, 0], np.uint8)[np.minimum(array, 3)]),
+            *(entry(case, label=None, supervision=None, size_bounds=None) for case in "cef"),
+        ),
+        [
+            "error: data list, key 'unannotated': found no voxel of id 255 (not annotated) in any 'weak_label', most "
+            "of whose voxels are 0, expected the id that files have where nobody annotated (datalist ... "
+            '--unannotated 0, or "unannotated": 0 in the list)'
         ],
     ),
     "unannotated not in one weak label": (
@@ -371,7 +386,7 @@ BROKEN: dict[str, tuple[Broken, list[str]]] = {
         entry("b", size_bounds={"1": [0, 0.007]}),
         [
             "error: case 'b', key 'size_bounds': found [0, 0.007] mL for class 1 (organ), less than the 0.008 mL "
-            "annotated in 'weak_label', expected an upper bound of at least that"
+            "annotated in 'weak_label', expected an upper bound of at least that (is the unit right?)"
         ],
     ),
     "upper bound below the scribble of a slice": (
@@ -379,13 +394,13 @@ BROKEN: dict[str, tuple[Broken, list[str]]] = {
         [
             *(
                 f"error: case '{case}', key 'size_bounds': found [1, 3.5] mm2 for class 1 (organ), less than the 4 mm2 "
-                "annotated in a slice of 'weak_label', expected an upper bound of at least that"
+                "annotated in a slice of 'weak_label', expected an upper bound of at least that (is the unit right?)"
                 for case in "ab"
             ),
             "warning: case 'c', key 'size_bounds': found [1, 3.5] mm2 for class 1 (organ), but 4 of 4 slices, such as "
             "64 mm2 in 'label', expected bounds that hold the size of the full annotation",
             "error: case 'e', key 'size_bounds': found [1, 3.5] mm2 for class 1 (organ), less than the 4 mm2 "
-            "annotated in a slice of 'weak_label', expected an upper bound of at least that",
+            "annotated in a slice of 'weak_label', expected an upper bound of at least that (is the unit right?)",
             "warning: case 'f', key 'size_bounds': found [1, 3.5] mm2 for class 1 (organ), but 4 of 4 slices, such as "
             "64 mm2 in 'label', expected bounds that hold the size of the full annotation",
         ],
@@ -516,6 +531,16 @@ BROKEN: dict[str, tuple[Broken, list[str]]] = {
             "tags and size_bounds, or 'supervision': 'none'"
         ],
     ),
+    # keys
+    "misspelt key of a case": (
+        entry("c", size_bounds=None, size_bound={"1": [0.4, 0.6]}),
+        ["warning: case 'c', key 'size_bound': found a key that nothing reads, expected 'size_bounds', perhaps"],
+    ),
+    "misspelt key of the list": (
+        top(unanotated=0),
+        ["warning: data list, key 'unanotated': found a key that nothing reads, expected 'unannotated', perhaps"],
+    ),
+    "other keys": (both(entry("a", notes="a", age=3), top(licence="CC0", release="1", numTraining=4)), []),
     # several cases
     "patient in two splits": (
         both(entry("a", patient="p"), entry("e", patient="p")),

@@ -104,10 +104,10 @@ def test_clean_list(folder: Path, capsys: pytest.CaptureFixture) -> None:
     assert main(["check", str(folder / "datalist.json")]) == 0
     out, err = capsys.readouterr()
     assert out.splitlines() == [
-        "split       patients  cases  slices",
-        "training           4      4      64",
-        "validation         2      2      32",
-        "test               0      0       0",
+        "split       patients  cases  slices  full  weak  tags  bounds  none",
+        "training           4      4      64     1     2     0       1     0",
+        "validation         2      2      32     1     1     0       0     0",
+        "test               0      0       0     0     0     0       0     0",
         "",
         "split       annotation  class         cases  slices  annotated slices  annotated fraction",
         "training    label       0 background    1/1      16                16              93.8 %",
@@ -135,7 +135,10 @@ def test_clean_list(folder: Path, capsys: pytest.CaptureFixture) -> None:
     assert after == before
     assert report.keys() == {"datalist", "errors", "warnings", "findings", "summary"}
     assert report["findings"] == []
-    assert report["summary"]["splits"]["training"] == {"patients": 4, "cases": 4, "slices": 64}
+    assert report["summary"]["splits"]["training"] == {"patients": 4, "cases": 4, "slices": 64} | {
+        **{"full": 1, "weak": 2, "bounds": 1},
+        **{"tags": 0, "none": 0},
+    }
 
 
 @st.composite

@@ -6,6 +6,7 @@ import random
 from collections import Counter
 from itertools import chain
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import pytest
 from hypothesis import given, settings
@@ -154,10 +155,25 @@ def test_folder_with_sub_folders(tmp_path: Path) -> None:
     assert (x["label"], x["weak_label"]) == ("labels/x.nii.gz", "weak_labels/x_scribble.nii.gz")
 
 
+@given(st.integers(0, 1000), st.integers(2, 8), st.integers(1, 6))
+@settings(max_examples=25, deadline=None)
+def test_cases_without_annotation_are_for_training(seed: int, num_annotated: int, num_others: int) -> None:
+    with TemporaryDirectory() as folder:
+        root = Path(folder)
+        touch(root, *(f"images/{i}.nii.gz" for i in range(num_annotated + num_others)))
+        touch(root, *(f"weak_labels/{i}.nii.gz" for i in range(num_annotated)))
+        datalist = make_datalist(root, layout="folder", seed=seed, weak_labels=True, num_validation=0.5)
+    assert len(datalist["validation"]) == int(num_annotated / 2 + 0.5) if num_annotated > 1 else 1
+    assert all("weak_label" in item for item in datalist["validation"])
+    assert len(datalist["training"]) == num_annotated + num_others - len(datalist["validation"])
+
+
 @pytest.mark.parametrize(
     ("files", "message"),
     [
-        (["x.nii.gz", "y_gt.nii.gz"], "labels without an image: y_gt"),
+        (["x.nii.gz", "y_gt.nii.gz"], "labels without an image: y_gt.nii.gz; .* with _label, _gt, _seg or _segm"),
+        (["images/k.nii.gz", "weak_labels/k_lines.nii.gz"], "k_lines.nii.gz; .* with _weak_label or _scribble"),
+        (["k01/scan.nii.gz"], "no cases .*of sub-folders only images, labels and weak_labels"),
         (["x.nii.gz", "x.nii"], "case 'x' is there twice"),
         (["x.nii.gz", "x_gt.nii.gz", "x_seg.nii.gz"], "case 'x' has two labels"),
         (["readme.txt"], "no cases"),

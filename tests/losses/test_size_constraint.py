@@ -318,7 +318,9 @@ def test_half_precision_equals_float32(edge, dtype, autocast, scale, pair):
     total.backward()
     assert logits.grad.dtype == dtype
     assert torch.isfinite(logits.grad).all()
-    if not (dtype == torch.float16 and scale in ("relative", "log")):  # 1e-2 / |Omega| a voxel is below the smallest float16
+    if not (
+        dtype == torch.float16 and scale in ("relative", "log")
+    ):  # 1e-2 / |Omega| a voxel is below the smallest float16
         assert logits.grad.abs().max() > 0
 
 

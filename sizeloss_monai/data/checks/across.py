@@ -15,7 +15,7 @@ from sizeloss_monai.data.checks.facts import ANNOTATIONS, CaseFacts
 from sizeloss_monai.data.datalists import SECTIONS
 from sizeloss_monai.data.findings import Finding, Place, listed
 
-__all__ = ["coverage_findings", "outlier_findings", "split_findings"]
+__all__ = ["coverage_findings", "outlier_findings", "split_findings", "without_consequences"]
 
 _MIN_CASES = 3
 """Fewer cases have no median to be far from."""
@@ -129,6 +129,21 @@ def coverage_findings(cases: Sequence[CaseFacts], classes: Classes) -> list[Find
     return findings
 
 
+def without_consequences(findings: Sequence[Finding]) -> list[Finding]:
+    """Findings without those that follow from another: where the id of unannotated voxels is wrong, files have it.
+
+    Args:
+        findings: on the list and on all cases.
+
+    Returns:
+        The others.
+    """
+    if not any(finding.case is None and finding.code == "unannotated-absent" for finding in findings):
+        return list(findings)
+    follow = {"unknown-id", "bounds-below-annotated", "tag-conflict"}
+    return [finding for finding in findings if not (finding.code in follow and finding.case is not None)]
+
+
 def _unannotated_findings(weak: Sequence[CaseFacts], classes: Classes) -> list[Finding]:
     """Weak labels in which every voxel counts as annotated."""
     without = [case for case in weak if classes.unannotated not in case.counts["weak_label"]]
@@ -141,9 +156,12 @@ def _unannotated_findings(weak: Sequence[CaseFacts], classes: Classes) -> list[F
     totals: Counter[int] = Counter()
     for case in weak:
         totals.update({class_id: int(count.sum()) for class_id, count in case.counts["weak_label"].items()})
-    most = f", most of whose voxels are {totals.most_common(1)[0][0]}" if totals else ""
+    commonest = totals.most_common(1)[0][0] if totals else None
+    most = "" if commonest is None else f", most of whose voxels are {commonest}"
     found = f"no voxel of id {classes.unannotated} (not annotated) in any 'weak_label'{most}"
     expected = "the id that files have where nobody annotated"
+    if commonest is not None and commonest not in classes.names:
+        expected += f' (datalist ... --unannotated {commonest}, or "unannotated": {commonest} in the list)'
     return [Place(None, "unannotated").error("unannotated-absent", found, expected)]
 
 

@@ -13,7 +13,7 @@ from tqdm import tqdm
 
 from sizeloss_monai.data.checks.reading import read_volume
 from sizeloss_monai.data.checks.volumes import grid_findings, image_findings, label_findings
-from sizeloss_monai.data.findings import DataError, Finding, Place
+from sizeloss_monai.data.findings import DataError, Finding, Place, counted
 
 __all__ = ["check_cases", "for_every_case", "raise_if_any", "read_case"]
 
@@ -162,4 +162,4 @@ def raise_if_any(found: Iterable[Sequence[Finding]]) -> None:
     lines = [str(finding) for findings in cases for finding in findings]
     if lines:
         bad = sum(bool(findings) for findings in cases)
-        raise DataError("\n".join([f"{len(lines)} problems in {bad} of {len(cases)} cases:", *lines]))
+        raise DataError("\n".join([f"{counted(len(lines), 'problem')} in {bad} of {len(cases)} cases:", *lines]))

@@ -8,10 +8,16 @@ from typing import Any
 
 from monai.config import PathLike
 
-from sizeloss_monai.data.checks.across import coverage_findings, outlier_findings, split_findings
+from sizeloss_monai.data.checks.across import (
+    coverage_findings,
+    outlier_findings,
+    split_findings,
+    without_consequences,
+)
 from sizeloss_monai.data.checks.cases import for_every_case
 from sizeloss_monai.data.checks.classes import read_classes
 from sizeloss_monai.data.checks.facts import gather_facts
+from sizeloss_monai.data.checks.keys import key_findings
 from sizeloss_monai.data.checks.size_bounds import bounds_findings
 from sizeloss_monai.data.checks.summary import summarise
 from sizeloss_monai.data.checks.supervision import supervision_findings
@@ -76,6 +82,7 @@ def check_datalist(
     datalist, findings = parse_datalist(path, base_dir)
     classes, of_classes = read_classes(datalist)
     findings += of_classes
+    findings += key_findings(datalist)
     modality = datalist.get("modality")
     num_channels = len(modality) if isinstance(modality, Mapping) and modality else 1
     items = [(section, item) for section in SECTIONS for item in datalist[section]]
@@ -88,9 +95,10 @@ def check_datalist(
     findings += split_findings(cases)
     findings += outlier_findings(cases)
     findings += coverage_findings(cases, classes)
+    findings = without_consequences(findings)
     order = {name: index for index, name in enumerate(dict.fromkeys(case.case for case in cases))}
 
     def rank(finding: Finding) -> tuple[int, bool]:
         return -1 if finding.case is None else order.get(finding.case, -1), finding.severity == "warning"
 
-    return CheckReport(tuple(sorted(findings, key=rank)), summarise(cases, classes))
+    return CheckReport(tuple(sorted(findings, key=rank)), summarise(cases, classes, datalist))

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from sizeloss_monai.data.annotations import SizeBounds, read_common_bounds, read_own_bounds, read_tags
 from sizeloss_monai.data.checks.classes import Classes, read_classes
 from sizeloss_monai.data.checks.facts import CaseFacts
-from sizeloss_monai.data.findings import DataError, Finding, Place, listed
+from sizeloss_monai.data.findings import DataError, Finding, Place, counted, listed
 from sizeloss_monai.data.grid import Grid, read_grid
 from sizeloss_monai.data.label_map import ids_by_class
 
@@ -70,7 +70,7 @@ def check_datalist_bounds(
         else:
             logger.warning(finding)
     if errors:
-        raise DataError("\n".join([f"{len(errors)} problems with size bounds:", *map(str, errors)]))
+        raise DataError("\n".join([f"{counted(len(errors), 'problem')} with size bounds:", *map(str, errors)]))
 
 
 def bounds_findings(
@@ -217,7 +217,7 @@ def _annotation_findings(bound: _Bound, class_id: int, case: CaseFacts, grid: Gr
     of = "in a slice of" if bound.per == "slice" else "in"
     if weak.size and weak.max() > bound.upper * _ROUNDING:
         found = f"{bound}, less than the {weak.max():.4g} {bound.unit} annotated {of} 'weak_label'"
-        return [where.error("bounds-below-annotated", found, "an upper bound of at least that")]
+        return [where.error("bounds-below-annotated", found, "an upper bound of at least that (is the unit right?)")]
     outside = full[(full > bound.upper * _ROUNDING) | (full * _ROUNDING < bound.lower)]
     if not outside.size:
         return []

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
+from sizeloss_monai.data.annotated_items import NEEDED, annotation_mark
 from sizeloss_monai.data.checks.classes import Classes
 from sizeloss_monai.data.checks.facts import ANNOTATIONS, CaseFacts
 from sizeloss_monai.data.datalists import SECTIONS
@@ -14,15 +16,17 @@ from sizeloss_monai.data.datalists import SECTIONS
 __all__ = ["summarise"]
 
 
-def summarise(cases: Sequence[CaseFacts], classes: Classes) -> dict[str, Any]:
+def summarise(cases: Sequence[CaseFacts], classes: Classes, datalist: Mapping[str, Any]) -> dict[str, Any]:
     """Count cases, slices and annotated voxels.
 
     Args:
         cases: what is known of all cases. Files that could not be read count as cases only.
         classes: of the data list.
+        datalist: the data list, whose bounds are every case's.
 
     Returns:
-        ``splits``: by section, the numbers of ``patients``, ``cases`` and ``slices``; and ``annotations``: for every
+        ``splits``: by section, the numbers of ``patients``, ``cases`` and ``slices``, and of cases by how they are
+        annotated (:py:func:`sizeloss_monai.data.annotated_items`); and ``annotations``: for every
         section, key of an annotation and class, in how many ``cases`` and ``slices`` (``annotated_slices``) it is
         annotated, of how many that have such a file (``of_cases``, ``of_slices``), and as which fraction of their
         voxels (``annotated_fraction``). A row whose ``class`` is None is for annotated voxels of any class.
@@ -30,10 +34,12 @@ def summarise(cases: Sequence[CaseFacts], classes: Classes) -> dict[str, Any]:
     splits, annotations = {}, []
     for section in SECTIONS:
         of_section = [case for case in cases if case.section == section]
+        marks = Counter(str(annotation_mark(datalist, case.item)) for case in of_section)
         splits[section] = {
             "patients": len({case.item["patient"] for case in of_section}),
             "cases": len(of_section),
             "slices": sum(case.grid.num_slices for case in of_section if case.grid is not None),
+            **{mark: marks[mark] for mark in NEEDED},
         }
         for key in ANNOTATIONS:
             of_key = [case for case in of_section if key in case.counts]

@@ -55,6 +55,8 @@ def label_findings(
     if unknown:
         expected = "ids from 0" if allowed is None else listed([str(value) for value in sorted(set(allowed))])
         extra = "" if ignore_index is None else f" or {ignore_index} (ignored)"
+        if unknown == [0] and where.key == "weak_label":
+            extra += ' (is it what nobody painted? datalist ... --unannotated 0, or "unannotated": 0 in the list)'
         shown = listed([str(value) for value in unknown])
         found.append(where.error("unknown-id", f"ids {shown}", expected + extra))
     return found
@@ -81,7 +83,7 @@ def grid_findings(
     difference = (label.affine - image.affine).abs().max().item()
     limit = tolerance * image.pixdim.min().item()
     if not difference <= limit:
-        expected = f"that of '{image_key}' within {limit:.4g}"
+        expected = f"that of '{image_key}' within {limit:.4g} (export it again, with the scan as reference volume)"
         return [where.error("affine", f"an affine that differs by {difference:.4g}", expected)]
     return []
 
