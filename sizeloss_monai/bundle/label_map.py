@@ -49,7 +49,7 @@ def check_label_map(
         return
     classes, _ = read_classes(datalist)
     class_of = dict(zip(label_ids, target_ids, strict=True))
-    if class_of.get(classes.background, 0) != 0:
+    if classes.background is not None and class_of.get(classes.background, 0) != 0:
         found = listed([_named(label_id, classes.names) for label_id, target in class_of.items() if target == 0])
         raise ConfigError(
             f"label_ids: found {found} for class 0, expected {classes.background}, "
