@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Sequence
+from contextlib import closing
 from pathlib import Path
 
 from sizeloss_monai import __version__
@@ -44,28 +45,33 @@ def run_service(
         max_series=config.max_series,
         max_bytes=config.max_megabytes * 1e6,
     )
-    worker = Worker(
-        spool,
-        Pacs(config.dicomweb_url, config.credentials),
-        segment,
-        sop_class_uids=config.sop_class_uids,
-        incomplete_seconds=config.incomplete_seconds,
-        stop=stop,
-    )
-    receiver = start_receiver(config, spool)
-    try:
-        log_event("listening", version=__version__, port=config.port, ae_title=config.ae_title, waiting=len(spool))
-        pruned = -_PRUNE_EVERY
-        while not stop.is_set():
-            if time.monotonic() - pruned >= _PRUNE_EVERY:
-                spool.prune(config.keep_failed_days, config.keep_done_days)
-                pruned = time.monotonic()
-            series = spool.take()
-            if series is not None:
-                worker.process(series)
-            else:
-                stop.wait(min(_LONGEST_POLL, config.quiet_seconds / 4))
-    finally:
-        receiver.shutdown()
-        spool.close()
-        log_event("stopped", waiting=len(spool))
+    with closing(spool):
+        worker = Worker(
+            spool,
+            Pacs(config.dicomweb_url, config.credentials),
+            segment,
+            sop_class_uids=config.sop_class_uids,
+            incomplete_seconds=config.incomplete_seconds,
+            stop=stop,
+        )
+        receiver = start_receiver(config, spool)
+        try:
+            log_event("listening", version=__version__, port=config.port, ae_title=config.ae_title, waiting=len(spool))
+            _work(config, spool, worker, stop)
+        finally:
+            receiver.shutdown()
+            log_event("stopped", waiting=len(spool))
+
+
+def _work(config: ServiceConfig, spool: Spool, worker: Worker, stop: threading.Event) -> None:
+    """Process complete series, one after the other."""
+    pruned = -_PRUNE_EVERY
+    while not stop.is_set():
+        if time.monotonic() - pruned >= _PRUNE_EVERY:
+            spool.prune(config.keep_failed_days, config.keep_done_days)
+            pruned = time.monotonic()
+        series = spool.take()
+        if series is not None:
+            worker.process(series)
+        else:
+            stop.wait(min(_LONGEST_POLL, config.quiet_seconds / 4))

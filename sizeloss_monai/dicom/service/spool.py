@@ -230,12 +230,13 @@ class Spool:
         limit = self.max_bytes * (_NEW_SERIES_SHARE if new_series else 1)
         if new_series and len(self._due) >= self.max_series:
             raise SpoolFullError
+        if self._bytes + size <= limit:
+            return
         for path in _oldest_first(self._failed.glob("*.json")):
-            if self._bytes + size <= limit:
-                break
             self._remove(self._failed / path.stem)
-        if self._bytes + size > limit:
-            raise SpoolFullError
+            if self._bytes + size <= limit:
+                return
+        raise SpoolFullError
 
     def _remove_failed(self, key: str) -> None:
         """Remove a failed series, if there is one of that key."""
