@@ -44,6 +44,7 @@ from pydicom.uid import generate_uid
 
 from sizeloss_monai.bundle.run_record import source_commit
 from sizeloss_monai.dicom import DicomSegmenter, read_instances, read_volume, split_phases
+from sizeloss_monai.dicom.service.spool import digest
 
 PHASES = ("receive", "wait", "read", "inference", "write", "store", "total")
 
@@ -87,13 +88,13 @@ class Service:
         return sum(event["event"] in names for event in self.events())
 
 
-def until(condition: Callable[[], object], seconds: float = 600) -> None:
+def until(condition: Callable[[], object], seconds: float = 600, pause: float = 0.2) -> None:
     """Wait until a condition holds."""
     end = time.monotonic() + seconds
     while not condition():
         if time.monotonic() > end:
             raise SystemExit("waited in vain; see the logs in --work_dir")
-        time.sleep(0.2)
+        time.sleep(pause)
 
 
 def free_port() -> int:
@@ -162,10 +163,14 @@ def round_trip(args: argparse.Namespace, work_dir: Path) -> dict[str, Any]:
         for item in series[: len(series) // 2]:
             pacs.push(item[0].SeriesInstanceUID)
         until(lambda: ended() >= args.kill_after)
-        for item in series[len(series) // 2 :]:
+        later = series[len(series) // 2 :]
+        incoming = {work_dir / "spool" / "incoming" / digest(item[0].SeriesInstanceUID): len(item) for item in later}
+        for item in later:
             pacs.push(item[0].SeriesInstanceUID)
-        until(lambda: any((work_dir / "spool" / "incoming").iterdir()))
-        service.end(signal.SIGKILL)  # while it segments, and while it receives
+        until(lambda: any(folder.exists() for folder in incoming), pause=0.01)
+        service.end(signal.SIGKILL)  # while it receives
+        received = {folder: len(list(folder.iterdir())) for folder in incoming if folder.exists()}
+        broken_off = sum(count < incoming[folder] for folder, count in received.items())
         time.sleep(5)
         service.start()
         until(lambda: ended() >= 2 * args.kill_after)
@@ -192,6 +197,7 @@ def round_trip(args: argparse.Namespace, work_dir: Path) -> dict[str, Any]:
         },
         "all_masks_equal": all(np.array_equal(mask, masks[0]) for mask in masks),
         "failures": [event["reason"] for event in events if event["event"] == "failed"],
+        "series_half_received_at_the_kill": broken_off,
         "incomplete_series_waited_for": service.count("incomplete"),
         "transfers_begun_again": begun_again,
         "starts_of_the_service": service.count("listening"),
