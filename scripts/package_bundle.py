@@ -107,7 +107,8 @@ def package(bundle: Path, output_dir: Path, checkpoint: Path | None = None, sche
         The zip.
 
     Raises:
-        PackagingError: when the bundle cannot be packaged as it is, or the zip exists.
+        ValueError: when the bundle cannot be packaged as it is, or the zip exists. Ours are `PackagingError`, MONAI's
+            are about metadata and network.
     """
     bundle = bundle.resolve()
     check_files(bundle)
@@ -121,19 +122,15 @@ def package(bundle: Path, output_dir: Path, checkpoint: Path | None = None, sche
         raise PackagingError(
             f"{' and '.join(existing)} exists: a package is not replaced. Raise the version, or remove it."
         )
+    if schema and not schema.is_file():
+        raise PackagingError(f"schema: found no file {str(schema)!r}.")
     state = load_weights(checkpoint or bundle / "models" / "model.pt")
     network = load_network(bundle / "configs" / FULL, state)
     with tempfile.TemporaryDirectory() as work:
         folder = Path(work) / bundle.name
         meta_file = str(bundle / "configs" / "metadata.json")
-        try:
-            verify_metadata(meta_file=meta_file, filepath=str(schema or Path(work) / "schema.json"))
-        except ValueError as error:
-            raise PackagingError(f"configs/metadata.json: {error}") from error
-        try:
-            stage(bundle, folder, state)
-        except ValueError as error:
-            raise PackagingError(str(error)) from error
+        verify_metadata(meta_file=meta_file, filepath=str(schema or Path(work) / "schema.json"))
+        stage(bundle, folder, state)
         difference = check_torchscript(export_torchscript(folder), network, metadata)
         for config in (FULL, STANDALONE):
             path = str(folder / "configs" / config)
@@ -164,7 +161,7 @@ def main() -> None:
     args = parser.parse_args()
     try:
         target = package(args.bundle, args.output_dir, args.checkpoint, args.schema)
-    except PackagingError as error:
+    except ValueError as error:
         raise SystemExit(f"{type(error).__name__}: {error}") from error
     print(f"wrote {target}\n{target.with_name(target.name + '.sha256').read_text(encoding='utf-8').strip()}")
 

@@ -83,7 +83,7 @@ def test_what_is_missing_or_wrong_is_refused(
     bundle: Path, tmp_path: Path, schema: Path, change: Callable[[Path], Any], words: str
 ) -> None:
     change(bundle)
-    with pytest.raises(PackagingError) as caught:
+    with pytest.raises(ValueError) as caught:  # noqa: PT011
         package(bundle, tmp_path / "out", schema=schema)
     assert words in str(caught.value)
     assert not (tmp_path / "out").exists()
@@ -91,8 +91,12 @@ def test_what_is_missing_or_wrong_is_refused(
 
 def test_metadata_that_break_the_schema_are_refused(bundle: Path, tmp_path: Path) -> None:
     (tmp_path / "schema.json").write_text(json.dumps({"type": "object", "required": ["no_such_key"]}))
-    with pytest.raises(PackagingError, match="no_such_key"):
+    with pytest.raises(ValueError, match="no_such_key"):
         package(bundle, tmp_path / "out", schema=tmp_path / "schema.json")
+    # MONAI would download it to there
+    with pytest.raises(PackagingError, match="found no file"):
+        package(bundle, tmp_path / "out", schema=tmp_path / "mistyped.json")
+    assert not (tmp_path / "mistyped.json").exists()
 
 
 @pytest.mark.parametrize("suffix", ["", ".sha256"])
