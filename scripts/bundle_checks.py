@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 import nibabel as nib
@@ -41,16 +42,16 @@ def new_folder(path: Path) -> Path:
     return path.resolve()
 
 
-def run(command: list[str | Path], **options: Path) -> None:
+def run(command: Sequence[str | Path], cwd: Path | None = None) -> None:
     """Run a program without network; what it printed is shown where it fails.
 
     Args:
         command: and its arguments.
-        options: of :py:func:`subprocess.run`, such as ``cwd``.
+        cwd: its working directory.
     """
     environment = {**os.environ, **OFFLINE}
     done = subprocess.run(
-        command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False, **options
+        command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False, cwd=cwd
     )
     if done.returncode:
         raise SystemExit(f"{done.stdout}\nexit code {done.returncode}: {' '.join(map(str, command))}")
@@ -92,7 +93,7 @@ def compare(found: NDArray[np.integer], affine: NDArray[np.floating], expected: 
     Returns:
         Whether they are the same, and a line that says so.
     """
-    image = nib.load(expected)
+    image = nib.Nifti1Image.from_filename(expected)
     mask = np.asarray(image.dataobj)
     voxels = np.indices(found.shape).reshape(3, -1).T
     places = nib.affines.apply_affine(np.linalg.inv(image.affine) @ affine, voxels)

@@ -36,6 +36,7 @@ from pydicom.config import disable_value_validation
 from pydicom.sr.coding import Code
 from pydicom.uid import generate_uid
 
+from sizeloss_monai.bundle import install_clear_errors
 from sizeloss_monai.data import DataError
 from sizeloss_monai.dicom import BundleDescription, pick_series, read_instances, source_headers, split_phases
 
@@ -154,10 +155,11 @@ def main(argv: Sequence[str] | None = None) -> None:
         )
     if not {"-l", "--log-level"} & set(argv):
         argv += ["-l", "WARN"]  # on the SDK's own level it logs UIDs
+    install_clear_errors()
     # values that break their VR's rules would be told in warnings, the patient's name among them
     with disable_value_validation(), warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        SegmentationApp(argv).run()
+        SegmentationApp([sys.executable, *argv]).run()  # what it takes for the interpreter is left out
 
 
 if __name__ == "__main__":

@@ -39,7 +39,7 @@ def as_nifti(series: Path, file: Path) -> Path:
 
 
 def refusal(folder: Path, output: Path, bundle: Path) -> str:
-    """The last line that the application prints of a folder that it has to refuse.
+    """What the application says of a folder that it has to refuse.
 
     Args:
         folder: of DICOM files.
@@ -47,13 +47,14 @@ def refusal(folder: Path, output: Path, bundle: Path) -> str:
         bundle: its folder.
 
     Returns:
-        The line; empty where something was written, or it ended well.
+        The line; empty where there is none, something was written, or it ended well.
     """
     output.mkdir()
-    command = [sys.executable, APP, "-i", folder, "-o", output, "-m", bundle]
+    command: list[str | Path] = [sys.executable, APP, "-i", folder, "-o", output, "-m", bundle]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     refused = done.returncode != 0 and not any(output.iterdir())
-    return done.stderr.strip().splitlines()[-1] if refused else ""
+    lines = [line for line in done.stderr.splitlines() if line.startswith("DataError: ")]
+    return lines[-1] if refused and lines else ""
 
 
 def main() -> None:
@@ -70,8 +71,7 @@ def main() -> None:
     output.mkdir()
     run([sys.executable, APP, "-i", args.series, "-o", output, "-m", bundle])
     (file,) = output.glob("*.dcm")
-    with disable_value_validation():
-        segmentation = hd.seg.segread(file)
+    segmentation = hd.seg.segread(file)
     volume = segmentation.get_volume(combine_segments=True)
     for number in segmentation.segment_numbers:
         described = segmentation.get_segment_description(number)
@@ -101,4 +101,5 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    with disable_value_validation():  # an anonymiser's UIDs may break their VR's rules
+        main()
