@@ -1,7 +1,7 @@
 """What bundle configs use beside MONAI's own components."""
 
 from sizeloss_monai.bundle.clear_errors import install_clear_errors
-from sizeloss_monai.bundle.config_check import ConfigError, check_config, check_that, unused_names
+from sizeloss_monai.bundle.config_check import ConfigError, cases_handed_over, check_config, check_that, unused_names
 from sizeloss_monai.bundle.label_map import check_label_map
 from sizeloss_monai.bundle.output_dir import (
     OutputDirError,
@@ -17,6 +17,7 @@ from sizeloss_monai.bundle.size_check import check_sizes_hold
 __all__ = [
     "ConfigError",
     "OutputDirError",
+    "cases_handed_over",
     "check_checkpoint",
     "check_config",
     "check_label_map",

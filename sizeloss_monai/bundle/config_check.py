@@ -14,7 +14,7 @@ from monai.bundle.reference_resolver import ReferenceResolver
 from monai.bundle.utils import ID_SEP_KEY
 from monai.utils import BundlePropertyConfig
 
-__all__ = ["ConfigError", "check_config", "check_that", "unused_names"]
+__all__ = ["ConfigError", "cases_handed_over", "check_config", "check_that", "unused_names"]
 
 ENTRY_POINTS = frozenset({"_meta_", "_requires_", "imports", "initialize", "run", "finalize"})
 
@@ -69,7 +69,7 @@ def _running_parser() -> ConfigParser:
         candidate = frame.f_locals.get("self")
         if isinstance(candidate, ConfigParser):
             return candidate
-    raise RuntimeError("check_config must be run as an item of a bundle's config, such as one of `initialize`.")
+    raise RuntimeError("this must be run as an item of a bundle's config, such as one of `initialize`.")
 
 
 def _overridden() -> set[str]:
@@ -113,6 +113,22 @@ def check_config(also_known: Sequence[str] = (), optional: Sequence[str] = ()) -
             for name, close in unused.items()
         ]
         raise ConfigError("the configuration or the command line names what nothing uses:\n" + "\n".join(lines))
+
+
+def cases_handed_over(data_id: str = "train#dataset#data") -> bool:
+    """Whether another program has put its own cases in the place of a data list's. For a config.
+
+    MONAI Label does so: it gives ``monai.bundle.run`` a list of images and masks, without names. The config is looked
+    at as it is written: to evaluate the item would open the data list, which there need not be.
+
+    Args:
+        data_id: the item's id.
+
+    Returns:
+        Whether it is a list, not an expression, of which not every case has a ``case``.
+    """
+    cases = _running_parser().get(data_id)
+    return isinstance(cases, list) and not all("case" in case for case in cases)
 
 
 def check_that(condition: bool, message: str) -> None:
