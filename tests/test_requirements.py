@@ -24,6 +24,8 @@ PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 
 # import names that are not the package's
 MODULES = {"dicomweb-client": "dicomweb_client", "pytorch-ignite": "ignite", "pyyaml": "yaml", "simpleitk": "SimpleITK"}
+# folders of scripts that run in an environment which their setup.sh makes
+OWN_ENVIRONMENTS = {"monai_label", "monai_deploy"}
 # needed at run time without an import of ours
 INDIRECT = {
     "fire": "the command line `python -m monai.bundle`",
@@ -53,6 +55,8 @@ def constraints(name: str) -> dict[str, Version]:
 def imported_modules(folder: str) -> set[str]:
     modules = set()
     for file in (ROOT / folder).rglob("*.py"):
+        if file.parent.name in OWN_ENVIRONMENTS:
+            continue
         for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
             if isinstance(node, ast.Import):
                 modules |= {alias.name.split(".")[0] for alias in node.names}
