@@ -1,4 +1,4 @@
-"""What the checks of MONAI Label and of MONAI Deploy share: a bundle's own mask of a scan, to compare with."""
+"""What the checks of the routes into a hospital share: a bundle's own mask of a scan, to compare with."""
 
 from __future__ import annotations
 
@@ -82,8 +82,37 @@ def run_bundle(bundle: Path, scan: Path, output_dir: Path, **overrides: str) -> 
     return mask
 
 
+def differing_voxels(
+    found: NDArray[np.integer],
+    affine: NDArray[np.floating],
+    mask: NDArray[np.integer],
+    mask_affine: NDArray[np.floating],
+) -> int:
+    """Compare two masks where their voxels lie, in whatever order and direction their axes go.
+
+    Args:
+        found: class ids, ``[x, y, z]`` in any order.
+        affine: of `found`, to RAS in mm.
+        mask: class ids on the same voxels.
+        mask_affine: its affine.
+
+    Returns:
+        The number of voxels that differ.
+
+    Raises:
+        ValueError: when the two are not on the same voxels.
+    """
+    voxels = np.indices(found.shape).reshape(3, -1).T
+    places = nib.affines.apply_affine(np.linalg.inv(mask_affine) @ affine, voxels)
+    nearest = places.round().astype(int)
+    away = float(np.abs(places - nearest).max())
+    if found.size != mask.size or away > 0.01 or (nearest < 0).any() or (nearest >= mask.shape).any():
+        raise ValueError(f"grids {found.shape} and {mask.shape} do not agree, voxels are {away:.3f} apart")
+    return int((found.ravel() != mask[tuple(nearest.T)]).sum())
+
+
 def compare(found: NDArray[np.integer], affine: NDArray[np.floating], expected: Path) -> tuple[bool, str]:
-    """Compare two masks voxel for voxel, where their grids may differ in the order and direction of the axes.
+    """Compare a mask with a file, see :py:func:`differing_voxels`.
 
     Args:
         found: class ids, ``[x, y, z]`` in any order.
@@ -95,12 +124,9 @@ def compare(found: NDArray[np.integer], affine: NDArray[np.floating], expected: 
     """
     image = nib.Nifti1Image.from_filename(expected)
     mask = np.asarray(image.dataobj)
-    voxels = np.indices(found.shape).reshape(3, -1).T
-    places = nib.affines.apply_affine(np.linalg.inv(image.affine) @ affine, voxels)
-    nearest = places.round().astype(int)
-    away = float(np.abs(places - nearest).max())
-    if found.size != mask.size or away > 0.01 or (nearest < 0).any() or (nearest >= mask.shape).any():
-        return False, f"grids {found.shape} and {mask.shape} do not agree, voxels are {away:.3f} apart"
-    differing = int((found.ravel() != mask[tuple(nearest.T)]).sum())
+    try:
+        differing = differing_voxels(found, affine, mask, image.affine)
+    except ValueError as err:
+        return False, str(err)
     text = f"{np.count_nonzero(found)} and {np.count_nonzero(mask)} voxels of {mask.size}, {differing} differ"
     return differing == 0 and bool(mask.any()), text

@@ -25,10 +25,10 @@ import nibabel as nib
 import numpy as np
 import pydicom
 import SimpleITK as sitk  # noqa: N813
-from monai.bundle import ConfigWorkflow
+from bundle_checks import differing_voxels, run_bundle
 from pydicom.config import disable_value_validation
 
-from sizeloss_monai.bundle import record_run
+from sizeloss_monai.bundle.run_record import describe_run
 from sizeloss_monai.data import DataError
 from sizeloss_monai.dicom import DicomSegmenter, SegmentedPhase
 
@@ -57,27 +57,13 @@ def main() -> None:
             "dciodvfy_errors": validate(args.series, scratch, segmenter),
             "series_disturbed": disturb(args.series, scratch, segmenter, mask),
         }
-        record_run(scratch)
-        (made_by,) = json.loads((scratch / "run.json").read_text())
-    made_by["command"][0] = "scripts/check_dicom_route.py"
-    args.output.write_text(json.dumps({**found, "made_by": made_by}, indent=2) + "\n", encoding="utf-8")
+    args.output.write_text(json.dumps({**found, "made_by": describe_run()}, indent=2) + "\n", encoding="utf-8")
     print(json.dumps(found, indent=2))
 
 
 def nifti_route(bundle: Path, scan: Path, scratch: Path, mask: np.ndarray, phase: SegmentedPhase) -> dict[str, Any]:
     """The mask of the same voxels as NIfTI, by the bundle's own inference workflow."""
-    workflow = ConfigWorkflow(
-        config_file=str(bundle / "configs" / "inference.yaml"),
-        workflow_type="infer",
-        logging_file=False,
-        bundle_root=str(bundle),
-        dataset_dir=str(scan),
-        output_dir=str(scratch / "masks"),
-    )
-    workflow.run_name = ""
-    workflow.initialize()
-    workflow.run()
-    (file,) = (scratch / "masks").glob("*.nii.gz")
+    file = run_bundle(bundle.resolve(), scan.resolve(), scratch / "masks")
     other = nib.Nifti1Image.from_filename(file)
     return {
         "voxels": int(np.count_nonzero(other.dataobj)),
@@ -99,20 +85,21 @@ def geometry(series: Path, phase: SegmentedPhase) -> float:
 
 def readers(scratch: Path, mask: np.ndarray, phase: SegmentedPhase, dcmqi: str) -> dict[str, Any]:
     """How many voxels differ in what others read from the segmentation."""
-    file = scratch / "seg.dcm"
+    file, affine = scratch / "seg.dcm", np.asarray(phase.mask.affine)
     with disable_value_validation():
         dataset = pydicom.dcmread(file)
         frames = np.zeros_like(mask)
         for frame, groups in zip(dataset.pixel_array, dataset.PerFrameFunctionalGroupsSequence, strict=True):
             place = np.array(groups.PlanePositionSequence[0].ImagePositionPatient, float) * [-1, -1, 1]
-            number = np.linalg.solve(np.asarray(phase.mask.affine), [*place, 1])[2]
+            number = np.linalg.solve(affine, [*place, 1])[2]
             given = groups if "SegmentIdentificationSequence" in groups else dataset.SharedFunctionalGroupsSequence[0]
             segment = int(given.SegmentIdentificationSequence[0].ReferencedSegmentNumber)
             frames[..., round(number)] += frame.T.astype(np.uint8) * segment
         volume = hd.seg.segread(file).get_volume(combine_segments=True)
+    to_ras = np.diag([-1.0, -1, 1, 1]) @ volume.affine[:, [2, 1, 0, 3]]  # and columns, rows, slices
     found: dict[str, Any] = {
         "pydicom": int(np.count_nonzero(frames != mask)),
-        "highdicom": differing(volume.array.T, np.diag([-1.0, -1, 1, 1]) @ volume.affine[:, [2, 1, 0, 3]], mask, phase),
+        "highdicom": differing_voxels(volume.array.T, to_ras, mask, affine),
     }
     if not shutil.which(dcmqi):
         found["dcmqi"] = "not installed"
@@ -122,18 +109,8 @@ def readers(scratch: Path, mask: np.ndarray, phase: SegmentedPhase, dcmqi: str) 
         command = [dcmqi, "--inputDICOM", str(file), "--outputDirectory", str(out), "--outputType", "nii"]
         subprocess.run(command, check=True, capture_output=True)
         image = nib.Nifti1Image.from_filename(out / "1.nii.gz")
-        found["dcmqi"] = differing(np.asarray(image.dataobj), image.affine, mask == 1, phase)
+        found["dcmqi"] = differing_voxels(np.asarray(image.dataobj), image.affine, mask == 1, affine)
     return found
-
-
-def differing(array: np.ndarray, affine: np.ndarray, mask: np.ndarray, phase: SegmentedPhase) -> int:
-    """Voxels that differ from the mask where they lie in the patient, whatever the order of the slices."""
-    there = np.argwhere(np.ones_like(array)) @ affine[:3, :3].T + affine[:3, 3]
-    inverse = np.linalg.inv(np.asarray(phase.mask.affine))
-    index = there @ inverse[:3, :3].T + inverse[:3, 3]
-    if not np.allclose(index, np.rint(index), atol=0.01):
-        raise DataError("segmentation: found voxels off the series' grid, expected all on it.")
-    return int(np.count_nonzero(array.ravel() != mask[tuple(np.rint(index).astype(int).T)]))
 
 
 def validate(series: Path, scratch: Path, segmenter: DicomSegmenter) -> dict[str, Any]:

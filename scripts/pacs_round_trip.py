@@ -44,7 +44,7 @@ from pydicom.uid import generate_uid
 
 from sizeloss_monai.bundle.run_record import source_commit
 from sizeloss_monai.dicom import DicomSegmenter, read_instances, read_volume, split_phases
-from sizeloss_monai.dicom.service.spool import digest
+from sizeloss_monai.dicom.series import digest
 
 PHASES = ("receive", "wait", "read", "inference", "write", "store", "total")
 

@@ -14,7 +14,7 @@ from typing import Any
 
 import torch
 
-__all__ = ["record_run", "source_commit"]
+__all__ = ["describe_run", "record_run", "source_commit"]
 
 PACKAGES = ("sizeloss-monai", "monai", "torch", "pytorch-ignite", "numpy")
 
@@ -43,26 +43,33 @@ def _machine() -> dict[str, Any]:
     }
 
 
+def describe_run(**settings: Any) -> dict[str, Any]:
+    """What makes this run: command, time, commit, versions, machine class and settings.
+
+    Args:
+        settings: what else to note, such as the seed; anything JSON can hold.
+    """
+    return {
+        "command": sys.argv,
+        "started": datetime.now(timezone.utc).isoformat(timespec="seconds"),
+        "commit": source_commit(),
+        "python": platform.python_version(),
+        "packages": {name: version(name) for name in PACKAGES},
+        "machine": _machine(),
+        **settings,
+    }
+
+
 def record_run(output_dir: str | Path, **settings: Any) -> None:
-    """Add an entry to ``<output_dir>/run.json``: command, time, commit, versions, machine class and settings.
+    """Add an entry to ``<output_dir>/run.json``, see :py:func:`describe_run`.
 
     A resumed run has one entry for each start.
 
     Args:
         output_dir: of the run; must exist.
-        settings: what else to note, such as the seed; anything JSON can hold.
+        settings: as of :py:func:`describe_run`.
     """
     file = Path(output_dir) / "run.json"
     entries = json.loads(file.read_text()) if file.is_file() else []
-    entries.append(
-        {
-            "command": sys.argv,
-            "started": datetime.now(timezone.utc).isoformat(timespec="seconds"),
-            "commit": source_commit(),
-            "python": platform.python_version(),
-            "packages": {name: version(name) for name in PACKAGES},
-            "machine": _machine(),
-            **settings,
-        }
-    )
+    entries.append(describe_run(**settings))
     file.write_text(json.dumps(entries, indent=2) + "\n")

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
-from scipy import ndimage
 
+from sizeloss_monai.data.components import component_sizes
 from sizeloss_monai.dicom.description import SegmentDescription
 
 __all__ = ["Quality", "SegmentQuality", "Verdict", "assess_quality"]
@@ -96,8 +96,8 @@ def _assess(
 ) -> SegmentQuality:
     """Judge one class."""
     volume = float(np.count_nonzero(mask)) * voxel_ml
-    labelled, components = ndimage.label(found, structure=np.ones((3, 3, 3)))
-    sizes = np.bincount(labelled.ravel())[1:]
+    sizes = component_sizes(found)
+    components = len(sizes)
     share = float(sizes.max() / sizes.sum()) if components else 1.0
     border = bool(mask[[0, -1]].any() or mask[:, [0, -1]].any())
     reasons: list[tuple[Verdict, str]] = []
@@ -120,7 +120,7 @@ def _assess(
         segment.label,
         volume,
         segment.volume,
-        int(components),
+        components,
         share,
         border,
         verdict,

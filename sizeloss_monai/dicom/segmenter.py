@@ -24,6 +24,8 @@ from sizeloss_monai.dicom.quality import Quality, assess_quality
 from sizeloss_monai.dicom.segmentation import make_segmentation
 from sizeloss_monai.dicom.series import pick_series, series_token, split_phases
 from sizeloss_monai.dicom.volume import read_volume
+from sizeloss_monai.transforms.units.array import MM3_PER_ML
+from sizeloss_monai.transforms.units.functional import voxel_volume
 
 __all__ = ["DicomSegmenter", "SegmentedPhase"]
 
@@ -77,7 +79,7 @@ class DicomSegmenter:
 
     Raises:
         FileNotFoundError: when the bundle has no inference or DICOM config.
-        OutputDirError: when there are no weights.
+        OutputDirError: when there are no weights, or they are of another network.
         ConfigError: when the DICOM config cannot be used with the network.
     """
 
@@ -104,7 +106,6 @@ class DicomSegmenter:
         loaders = [h for h in parser["handlers"] if h["_target_"].endswith("CheckpointLoader")]
         parser.update({"handlers": loaders, "evaluator#val_handlers": []})
         weights = parser.get_parsed_content("checkpoint")
-        check_checkpoint(weights)
         self.description = BundleDescription.from_config(ConfigParser.load_config_file(str(files[1])))
         num_classes = parser.get_parsed_content("num_classes")
         if num_classes != len(self.description.segments) + 1:
@@ -112,6 +113,7 @@ class DicomSegmenter:
                 f"dicom.yaml: found {len(self.description.segments)} segments, expected {num_classes - 1}: "
                 "one for each class of the network but the background."
             )
+        check_checkpoint(weights, parser.get_parsed_content("network"), num_classes)
         self.model = Path(bundle_dir).resolve().name
         self.model_version = str(parser["_meta_#version"])
         self.weights_sha256 = hashlib.sha256(Path(weights).read_bytes()).hexdigest()
@@ -167,7 +169,7 @@ class DicomSegmenter:
         mask, found = self.predict(image)
         inferred = time.perf_counter()
         ids = np.asarray(mask.cpu()).astype(np.uint8)
-        voxel_ml = abs(float(np.linalg.det(np.asarray(mask.affine)[:3, :3]))) / 1000
+        voxel_ml = voxel_volume(mask.affine).item() / MM3_PER_ML
         quality = assess_quality(ids, found, voxel_ml, self.description.segments, self.description.reject_factor)
         segmentation = make_segmentation(
             phase,

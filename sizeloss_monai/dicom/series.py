@@ -12,7 +12,7 @@ import numpy as np
 from sizeloss_monai.data.findings import DataError, listed
 from sizeloss_monai.dicom.instances import Instance
 
-__all__ = ["SAME_POSITION", "normal_of", "pick_series", "position_of", "series_token", "split_phases"]
+__all__ = ["SAME_POSITION", "digest", "normal_of", "pick_series", "position_of", "series_token", "split_phases"]
 
 SAME_POSITION = 0.05  # mm: slices closer than this are at one position, of which a cine series has one image a phase
 _DERIVED = ("SEG", "SR", "PR", "KO", "RTSTRUCT", "DOC", "REG", "FID", "RWV")  # modalities that hold no scan
@@ -27,7 +27,12 @@ def series_token(uid: str) -> str:
     Returns:
         The same for the same UID.
     """
-    return hashlib.sha256(uid.encode()).hexdigest()[:12]
+    return digest(uid)[:12]
+
+
+def digest(uid: str) -> str:
+    """128 bits of the SHA-256 of a UID, in hexadecimal."""
+    return hashlib.sha256(uid.encode()).hexdigest()[:32]
 
 
 def pick_series(instances: Sequence[Instance], series_uid: str | None = None) -> list[Instance]:

@@ -12,27 +12,17 @@ import torch
 from ignite.engine import Engine, Events
 from monai.data import MetaTensor
 from numpy.typing import NDArray
-from scipy import ndimage
 
 from sizeloss_monai.data.annotations import SizeBounds, case_bounds, case_tags, union_bounds
+from sizeloss_monai.data.components import component_sizes
 from sizeloss_monai.data.datalists import SECTIONS
 from sizeloss_monai.data.label_map import ids_by_class, network_class_names
 from sizeloss_monai.data.size_table import SizeRow, write_sizes
 from sizeloss_monai.transforms import VoxelSize
 
-__all__ = ["SizesSaver", "bounds_in_ml", "count_components", "touched_faces"]
+__all__ = ["SizesSaver", "bounds_in_ml", "touched_faces"]
 
 _OPPOSITE = dict(zip("LRAPIS", "RLPASI", strict=True))
-
-
-def count_components(mask: NDArray[np.bool_]) -> int:
-    """Number of connected components; voxels that share a corner are connected, as for MONAI's
-    ``KeepLargestConnectedComponent``.
-
-    Args:
-        mask: of any shape.
-    """
-    return int(ndimage.label(mask, np.ones((3,) * mask.ndim))[1])
 
 
 def touched_faces(mask: NDArray[np.bool_], affine: Any) -> str:
@@ -166,7 +156,7 @@ class SizesSaver:
                     true_ml=None if label is None else voxel_ml * int((torch.as_tensor(label)[class_id] > 0).sum()),
                     lower_ml=lower,
                     upper_ml=upper,
-                    components=count_components(mask),
+                    components=len(component_sizes(mask)),
                     touches_border=touched_faces(mask, affine),
                 )
             )

@@ -13,7 +13,7 @@ The spool on the disk is the only state: what was acknowledged to the sender is 
 
 from __future__ import annotations
 
-from .config import ServiceConfig, read_config
-from .run import run_service
+from sizeloss_monai.dicom.service.config import ServiceConfig, read_config
+from sizeloss_monai.dicom.service.run import run_service
 
 __all__ = ["ServiceConfig", "read_config", "run_service"]

@@ -18,9 +18,9 @@ from pydicom.uid import (
 from pynetdicom import AE, Association, evt
 from pynetdicom.sop_class import Verification  # type: ignore[attr-defined]
 
-from .config import ServiceConfig
-from .log import log_event
-from .spool import Spool, SpoolFullError
+from sizeloss_monai.dicom.service.config import ServiceConfig
+from sizeloss_monai.dicom.service.log import log_event
+from sizeloss_monai.dicom.service.spool import Spool, SpoolFullError
 
 __all__ = ["start_receiver"]
 

@@ -9,13 +9,12 @@ from contextlib import closing
 from pathlib import Path
 
 from sizeloss_monai import __version__
-
-from .config import ServiceConfig
-from .log import log_event
-from .pacs import Pacs
-from .receiver import start_receiver
-from .spool import Spool
-from .worker import Segmented, Worker
+from sizeloss_monai.dicom.service.config import ServiceConfig
+from sizeloss_monai.dicom.service.log import log_event
+from sizeloss_monai.dicom.service.pacs import Pacs
+from sizeloss_monai.dicom.service.receiver import start_receiver
+from sizeloss_monai.dicom.service.spool import Spool
+from sizeloss_monai.dicom.service.worker import Segmented, Worker
 
 __all__ = ["run_service"]
 

@@ -16,7 +16,6 @@ at any moment leaves each file either where it was or where it belongs.
 from __future__ import annotations
 
 import fcntl
-import hashlib
 import json
 import os
 import shutil
@@ -27,17 +26,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from sizeloss_monai.data import DataError
+from sizeloss_monai.dicom.series import digest
 
-__all__ = ["ReceivedSeries", "Spool", "SpoolFullError", "digest"]
+__all__ = ["ReceivedSeries", "Spool", "SpoolFullError"]
 
 _NEW_SERIES_SHARE = 0.9  # of the bytes; the rest is for series that have begun
 _MAX_DONE = 100_000  # remembered series
 _DAY = 86_400  # seconds
-
-
-def digest(uid: str) -> str:
-    """128 bits of the SHA-256 of a UID, in hexadecimal: its name in the spool."""
-    return hashlib.sha256(uid.encode()).hexdigest()[:32]
 
 
 class SpoolFullError(Exception):

@@ -14,10 +14,10 @@ from typing import Any, Protocol, TypeVar
 from pydicom import Dataset, dcmread
 
 from sizeloss_monai.data import DataError
-
-from .log import log_event, redacted, where
-from .pacs import Pacs, PacsRefusedError, PacsUnavailableError
-from .spool import ReceivedSeries, Spool, digest
+from sizeloss_monai.dicom.series import digest
+from sizeloss_monai.dicom.service.log import log_event, redacted, where
+from sizeloss_monai.dicom.service.pacs import Pacs, PacsRefusedError, PacsUnavailableError
+from sizeloss_monai.dicom.service.spool import ReceivedSeries, Spool
 
 __all__ = ["Segmented", "Worker"]
 

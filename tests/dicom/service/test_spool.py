@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 
 from sizeloss_monai.data import DataError
-from sizeloss_monai.dicom.service.spool import ReceivedSeries, Spool, SpoolFullError, digest
+from sizeloss_monai.dicom.series import digest
+from sizeloss_monai.dicom.service.spool import ReceivedSeries, Spool, SpoolFullError
 
 MakeSpool = Callable[..., Spool]
 
