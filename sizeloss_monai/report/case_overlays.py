@@ -82,7 +82,7 @@ def case_figure(result: CaseResult, target_ids: Mapping[int, int]) -> Figure:
             for class_id, name in names.items()
         ]
         if truth is not None:
-            outlines += [Outline(wanted[where] == class_id, TRUTH_COLOR, "truth", style=":") for class_id in names]
+            outlines += [Outline(wanted[where] == class_id, TRUTH_COLOR, "truth", style="--") for class_id in names]
         return Panel(grey[where], outlines, spacing, f"slice {index}")  # type: ignore[arg-type]
 
     whole = (slice(None), slice(None))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -9,13 +10,14 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-__all__ = ["Curve", "curves_figure", "read_curves", "read_events"]
+__all__ = ["Curve", "best_epoch", "curves_figure", "read_curves", "read_events"]
 
 Curve = tuple[list[int], list[float]]
 """Steps (epochs, for what is logged once an epoch) and values."""
 
 _COLUMNS = 3
 _PANEL_INCHES = (3.5, 2.4)
+_HIGHER_IS_BETTER = ("dice", "score")
 _FEW_STEPS = 30  # that are marked one by one
 
 
@@ -50,12 +52,27 @@ def read_curves(run_dir: Path) -> dict[str, Curve]:
     return {tag: (sorted(curve), [curve[step] for step in sorted(curve)]) for tag, curve in sorted(points.items())}
 
 
-def curves_figure(curves: Mapping[str, Curve]) -> Figure:
+def best_epoch(curve: Curve) -> int | None:
+    """The epoch whose weights training kept as the best.
+
+    Args:
+        curve: of the key metric.
+
+    Returns:
+        The first step at which it was highest, as MONAI's checkpoints choose; None where it was never a number.
+    """
+    defined = [(value, -step) for step, value in zip(*curve, strict=True) if not math.isnan(value)]
+    return -max(defined)[1] if defined else None
+
+
+def curves_figure(curves: Mapping[str, Curve], key_metric: str | None = None) -> Figure:
     """A panel for each loss term and each validation metric; Dice of volumes and of slices share one.
 
     Args:
         curves: of :py:func:`read_curves`, at least one.
+        key_metric: the tag of what the weights were chosen by; its best epoch is marked in the panels of validation.
     """
+    chosen = best_epoch(curves[key_metric]) if key_metric is not None and key_metric in curves else None
     panels: dict[str, list[str]] = {}
     for tag in curves:
         title = "validation Dice" if tag in ("val_mean_dice", "val_slice_dice") else _title(tag)
@@ -73,7 +90,10 @@ def curves_figure(curves: Mapping[str, Curve]) -> Figure:
             marker = "." if len(steps) < _FEW_STEPS else ""
             axes.plot(steps, values, label=_title(tag).removeprefix("validation "), linewidth=1.3, marker=marker)
         axes.set_title(title, fontsize=10)
-        axes.set_xlabel("epoch", fontsize=8)
+        better = "higher" if tags[0].endswith(_HIGHER_IS_BETTER) else "lower"
+        axes.set_xlabel(f"epoch ({better} is better)", fontsize=8)
+        if chosen is not None and tags[0].startswith("val_"):
+            axes.axvline(chosen, color="0.5", linestyle="--", linewidth=1)
         axes.tick_params(labelsize=8)
         axes.xaxis.set_major_locator(MaxNLocator(5, integer=True, min_n_ticks=1))
         axes.grid(alpha=0.3)

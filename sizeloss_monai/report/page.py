@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from html import escape
 from pathlib import Path
 from string import Template
@@ -10,7 +11,7 @@ from monai.config import PathLike
 
 from sizeloss_monai.data.findings import DataError
 from sizeloss_monai.report.case_overlays import case_figure
-from sizeloss_monai.report.curves import curves_figure, read_curves
+from sizeloss_monai.report.curves import Curve, best_epoch, curves_figure, read_curves
 from sizeloss_monai.report.markup import figure_image
 from sizeloss_monai.report.ranking import choose_cases, rank_cases
 from sizeloss_monai.report.run_files import CaseResult, Evaluation, read_evaluation, read_starts
@@ -70,8 +71,7 @@ def make_report(run_dir: PathLike) -> tuple[str, list[str]]:
     body = ["<h2>Settings</h2>", settings_table(run_dir, starts), "<h2>Training</h2>"]
     curves = read_curves(run_dir)
     if curves:
-        description = f"Curves over epochs of {', '.join(curves)}"
-        body.append(f"<figure>{figure_image(curves_figure(curves), description)}</figure>")
+        body += _training(curves, starts[-1].get("key_metric"))
     else:
         body.append(_noted(f"No curves: found none in '{run_dir / 'tensorboard'}'.", notes))
     folders = sorted(path for path in (run_dir / "evaluation").glob("*") if path.is_dir())
@@ -118,6 +118,19 @@ def _noted(text: str, notes: list[str]) -> str:
     return f'<p class="note">{escape(text)}</p>'
 
 
+def _training(curves: Mapping[str, Curve], key_metric: str | None) -> list[str]:
+    """The curves, and which epoch was chosen."""
+    parts = []
+    epoch = best_epoch(curves[key_metric]) if key_metric is not None and key_metric in curves else None
+    if epoch is not None:
+        parts.append(
+            f"<p>model.pt has the weights of epoch {epoch}, the best by {escape(str(key_metric))} (dashed).</p>"
+        )
+    description = f"Curves over epochs of {', '.join(curves)}"
+    figure = curves_figure(curves, key_metric)
+    return [*parts, f"<figure>{figure_image(figure, description)}</figure>"]
+
+
 def _evaluation(evaluation: Evaluation, notes: list[str]) -> list[str]:
     """Tables and overlays of the evaluation of a section."""
     results = evaluation.cases
@@ -125,8 +138,10 @@ def _evaluation(evaluation: Evaluation, notes: list[str]) -> list[str]:
     annotated = sum(bool(result.dice) for result in results)
     violating = sum(bool(result.violated) for result in results)
     bounded = sum(any(row.violation_ml is not None for row in result.rows) for result in results)
+    weights = f" Weights: {escape(evaluation.checkpoint)}." if evaluation.checkpoint else ""
     parts = [
-        f"<p>{count}, {annotated} with a full annotation; {violating} of {bounded} with bounds are out of them.</p>",
+        f"<p>{count}, {annotated} with a full annotation; {violating} of {bounded} with bounds are out of them."
+        f"{weights}</p>",
         class_table(results),
     ]
     if evaluation.scores:

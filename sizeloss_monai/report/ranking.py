@@ -49,16 +49,20 @@ def rank_cases(results: Sequence[CaseResult]) -> list[CaseResult]:
     return sorted(_worst_first(results), key=violation_share, reverse=True)  # keeps the order of equals
 
 
-def choose_cases(results: Sequence[CaseResult], max_violations: int = 6) -> dict[str, list[str]]:
+def choose_cases(
+    results: Sequence[CaseResult], max_violations: int = 6, max_unannotated: int = 3
+) -> dict[str, list[str]]:
     """The cases to draw, and why.
 
     Args:
         results: of all cases.
         max_violations: how many of the violations are drawn.
+        max_unannotated: how many cases without a full annotation are drawn where others have one.
 
     Returns:
-        By name, in the order of :py:func:`rank_cases`, any of ``"out of bounds"``, ``"worst"``, ``"median"`` and
-        ``"best"``. The last three are of the cases with a full annotation if there are any.
+        By name, in the order of :py:func:`rank_cases`, any of ``"out of bounds"``, ``"worst"``, ``"median"``,
+        ``"best"`` and ``"no full annotation"``. The three before the last are of the cases with a full annotation if
+        there are any; the last are the most doubtful ones without.
     """
     scored = [result for result in results if result.mean_dice is not None]
     by_quality = _worst_first(scored or results)
@@ -69,4 +73,7 @@ def choose_cases(results: Sequence[CaseResult], max_violations: int = 6) -> dict
         places = {"worst": 0, "median": len(by_quality) // 2, "best": len(by_quality) - 1}
         for reason, place in places.items():
             reasons.setdefault(by_quality[place].case, []).append(reason)
+    if scored:
+        for result in _worst_first([result for result in results if result.mean_dice is None])[:max_unannotated]:
+            reasons.setdefault(result.case, []).append("no full annotation")
     return {result.case: reasons[result.case] for result in rank_cases(results) if result.case in reasons}

@@ -57,12 +57,14 @@ class Evaluation:
         scores: by metric, its mean over the cases.
         cases: in the order of evaluation.
         target_ids: the class of the network by id of the label files.
+        checkpoint: file name of the weights; None where it was not recorded.
     """
 
     section: str
     scores: Mapping[str, float]
     cases: tuple[CaseResult, ...]
     target_ids: Mapping[int, int]
+    checkpoint: str | None = None
 
 
 def read_starts(run_dir: Path) -> list[dict[str, Any]]:
@@ -128,7 +130,8 @@ def read_evaluation(folder: Path) -> Evaluation:
         # an earlier evaluation in the same folder may have left the Dice of a mask that is no longer listed
         case_dice = dice.get(case, {}) if label is not None else {}
         cases.append(CaseResult(case, tuple(row for row in rows if row.case == case), case_dice, image, label, mask))
-    return Evaluation(folder.name, _read_scores(folder / "metrics.csv"), tuple(cases), target_ids)
+    checkpoint = read_starts(folder)[-1].get("checkpoint") if (folder / "run.json").is_file() else None
+    return Evaluation(folder.name, _read_scores(folder / "metrics.csv"), tuple(cases), target_ids, checkpoint)
 
 
 def _read_json(file: Path) -> Any:

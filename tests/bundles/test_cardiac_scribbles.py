@@ -66,6 +66,9 @@ def test_an_epoch_is_chosen_without_masks(trained: tuple[Path, dict[str, Any]]) 
     assert {"partial_ce", "partial_dice", "size", "absent", "crf"} <= set(scalars)
     assert all(math.isfinite(value) for values in scalars.values() for value in values)
     assert (run / "checkpoints" / "model.pt").is_file()
+    (start,) = json.loads((run / "run.json").read_text())
+    assert start["key_metric"] == "val_weak_score"
+    assert start["size_bounds"].keys() >= {"per", "unit", "bounds"}
 
 
 def test_evaluation_of_cases_with_and_without_masks(

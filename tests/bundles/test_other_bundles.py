@@ -54,6 +54,15 @@ def test_evaluate_and_segment_a_scan(
     assert len(rows) == 1
     (measured, *others) = read_sizes(folder / "sizes.csv")
     assert [row.class_id for row in (measured, *others)] == ([1, 2] if bundle == VOLUMES else [1])
+    (start,) = json.loads((run / "run.json").read_text())
+    assert start["key_metric"] == "val_mean_dice"
+    size = "volume_size" if bundle == VOLUMES else "slice_size"
+    assert {name: len(numbers) for name, numbers in start["grid"].items()} == {
+        "pixdim": 3,
+        size: 3 if bundle == VOLUMES else 2,
+    }
+    (record,) = json.loads((folder / "run.json").read_text())
+    assert record["checkpoint"] == "checkpoint_epoch=1.pt"
     (case,) = json.loads((folder / "cases.json").read_text())["cases"]
     image, truth, mask = (sitk.ReadImage(str(path)) for path in (case["image"], case["label"], folder / case["mask"]))
     np.testing.assert_allclose(mask.GetDirection(), image.GetDirection(), atol=1e-5)

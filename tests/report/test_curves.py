@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import math
 from pathlib import Path
 
 import pytest
@@ -8,7 +9,7 @@ pytest.importorskip("matplotlib")
 
 from evaluated_runs import write_training
 
-from sizeloss_monai.report.curves import curves_figure, read_curves
+from sizeloss_monai.report.curves import best_epoch, curves_figure, read_curves
 
 
 def test_a_resumed_runs_later_values_count(tmp_path: Path) -> None:
@@ -33,3 +34,21 @@ def test_panels() -> None:
     assert [line.get_label() for line in titled["validation Dice"].lines] == ["mean dice", "slice dice"]
     assert titled["validation Dice"].get_ylim() == (0, 1)
     assert all(list(line.get_ydata()) == curve[1] for axes in titled.values() for line in axes.lines)
+
+
+def test_the_epoch_that_training_kept_is_marked_in_the_validation_panels() -> None:
+    steps = [1, 2, 3, 4]
+    curves = {"train_size": (steps, [4.0, 3, 2, 1]), "val_weak_score": (steps, [0.1, 0.7, math.nan, 0.7])}
+    assert best_epoch(curves["val_weak_score"]) == 2  # the first of two that are equally good
+    loss, score = curves_figure(curves, "val_weak_score").axes[:2]
+    assert len(loss.lines) == 1
+    assert list(score.lines[1].get_xdata()) == [2, 2]
+    assert (loss.get_xlabel(), score.get_xlabel()) == ("epoch (lower is better)", "epoch (higher is better)")
+
+
+def test_no_epoch_is_marked_without_a_number_or_a_key_metric() -> None:
+    undefined = ([1, 2], [math.nan, math.nan])
+    assert best_epoch(undefined) is None
+    for key_metric in ("val_mean_dice", "val_weak_score", None):
+        (axes, *_) = curves_figure({"val_mean_dice": undefined}, key_metric).axes
+        assert len(axes.lines) == 1

@@ -142,13 +142,25 @@ def test_violations_come_first_then_the_worst(html: str) -> None:
     cases = [row[0] for row in page.table("case")[1:] if row[0] in SHIFTS]
     assert cases == ["out", "poor", "fair", "good", "blind"]
     drawn = [text.split() for text in page.texts["h4"]]
-    assert [words[0] for words in drawn] == ["out", "poor", "fair", "good"]
-    assert [" ".join(words[1:]) for words in drawn] == ["out of bounds", "worst", "median", "best"]
-    assert len(page.images) == 1 + 4  # curves
+    assert [words[0] for words in drawn] == ["out", "poor", "fair", "good", "blind"]
+    reasons = ["out of bounds", "worst", "median", "best", "no full annotation"]
+    assert [" ".join(words[1:]) for words in drawn] == reasons
+    assert len(page.images) == 1 + 5  # curves
     summary = {row[0]: row for row in page.table("class")[1:]}
     assert summary.keys() == set(NAMES.values())
     assert summary[NAMES[2]][3:] == ["1 of 5", "0 of 5", "0 of 5"]
     assert "5 cases, 4 with a full annotation; 1 of 5 with bounds are out of them." in page.texts["p"]
+
+
+def test_which_weights_were_chosen_and_which_evaluated(html: str, run: Path) -> None:
+    assert not any(text.startswith("model.pt has") for text in Page(html).texts["p"])  # no key metric was recorded
+    starts = json.loads((run / "run.json").read_text())
+    starts[-1]["key_metric"] = "val_mean_dice"
+    (run / "run.json").write_text(json.dumps(starts))
+    (run / "evaluation" / "validation" / "run.json").write_text(json.dumps([{"checkpoint": "<model>.pt"}]))
+    texts = Page(make_report(run)[0]).texts["p"]
+    assert "model.pt has the weights of epoch 4, the best by val_mean_dice (dashed)." in texts
+    assert any(text.endswith("out of them. Weights: <model>.pt.") for text in texts)
 
 
 def test_markup_in_names_is_text(run: Path) -> None:
@@ -202,7 +214,7 @@ def test_scans_that_were_moved_leave_no_overlay(run: Path) -> None:
     (note,) = notes
     assert note.startswith("No overlay: case 'poor', key 'image': found no file")
     assert note in Page(html).texts["p"]
-    assert len(Page(html).images) == 1 + 3
+    assert len(Page(html).images) == 1 + 4
 
 
 def test_a_mask_of_another_grid(run: Path) -> None:

@@ -53,8 +53,11 @@ def test_order() -> None:
 
 
 def test_best_median_and_worst_are_of_annotated_cases() -> None:
-    results = [result(str(i), i / 10) for i in range(5)] + [result("blind", components=9)]
-    assert choose_cases(results) == {"0": ["worst"], "2": ["median"], "4": ["best"]}
+    results = [result(str(i), i / 10) for i in range(5)] + [result("blind", components=9), result("plain")]
+    annotated = {"0": ["worst"], "2": ["median"], "4": ["best"]}
+    assert choose_cases(results, max_unannotated=0) == annotated
+    assert choose_cases(results, max_unannotated=1) == {**annotated, "blind": ["no full annotation"]}
+    assert list(choose_cases(results)) == [*annotated, "blind", "plain"]
     assert choose_cases([result("only", hard=50)]) == {"only": ["out of bounds", "worst", "median", "best"]}
     assert choose_cases([]) == {}
 
