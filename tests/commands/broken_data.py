@@ -329,6 +329,13 @@ BROKEN: dict[str, tuple[Broken, list[str]]] = {
         entry("a", tags={"5": True}),
         ["error: case 'a', key 'tags': found class 5, expected one of 0 (background), 1 (organ), 2 (lesion)"],
     ),
+    "tag of the background": (
+        entry("d", tags={"0": True, "1": True}),
+        [
+            "warning: case 'd', key 'tags': found a tag for class 0 (background), expected tags of targets only: these "
+            "are not used"
+        ],
+    ),
     "tag false but annotated": (
         entry("a", tags={"2": False}),
         [

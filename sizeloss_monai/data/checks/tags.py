@@ -25,13 +25,17 @@ def tag_findings(facts: CaseFacts, classes: Classes) -> list[Finding]:
         classes: of the data list.
 
     Returns:
-        Findings on the form of the tags, on classes and slices that do not exist, and on contradictions.
+        Findings on the form of the tags, on classes and slices that do not exist, on contradictions, and on tags of the
+        background, which nothing reads.
     """
     where = Place(facts.case, "tags")
     tags, findings = read_tags(facts.item, where)
     for class_id, tag in tags.items():
         unknown = classes.unknown(class_id, where)
         findings += unknown
+        if class_id == classes.background:
+            expected = "tags of targets only: these are not used"
+            findings.append(where.warning("tag-unused", f"a tag for {classes.shown(class_id)}", expected))
         if unknown or facts.grid is None:
             continue
         beyond = [] if isinstance(tag, bool) else [i for i in sorted(set(tag)) if i >= facts.grid.num_slices]
