@@ -1,4 +1,4 @@
-"""Score masks against annotations of the same scans: 3D and 2D Dice, HD95 in mm, a row a case.
+"""Score masks against annotations of the same scans: 3D and 2D Dice, HD95 in mm, a row a case and class.
 
     python scripts/score_masks.py --masks predictions --labels sunnybrook --label_suffix _gt --output scores.csv
 
@@ -26,9 +26,9 @@ def one_hot(volume: MetaTensor, label_id: int) -> MetaTensor:
     return MetaTensor(torch.cat([~chosen, chosen], dim=1).float(), affine=volume.affine)
 
 
-def score(mask: MetaTensor, truth: MetaTensor, label_id: int) -> dict[str, float]:
-    """Scores of one case; both ``[H, W, D]``."""
-    y_pred, y = one_hot(mask, 1), one_hot(truth, label_id)
+def score(mask: MetaTensor, truth: MetaTensor, class_id: int, label_id: int) -> dict[str, float]:
+    """Scores of a class of one case; both ``[H, W, D]``."""
+    y_pred, y = one_hot(mask, class_id), one_hot(truth, label_id)
     slice_dice, hausdorff = SliceDiceMetric(), HausdorffDistanceMMMetric(percentile=95)
     slice_dice(y_pred, y)
     hausdorff(y_pred, y)
@@ -45,7 +45,9 @@ def main() -> None:
     parser.add_argument("--masks", type=Path, required=True, help="folder of <case>_seg.nii.gz")
     parser.add_argument("--labels", type=Path, required=True, help="folder of <case><label_suffix>.nii.gz")
     parser.add_argument("--label_suffix", default="_gt")
-    parser.add_argument("--label_id", type=int, default=1, help="id of the target in the annotations")
+    parser.add_argument(
+        "--label_id", type=int, nargs="+", default=[1], help="ids of the masks' classes 1, 2, ... in the annotations"
+    )
     parser.add_argument("--output", type=Path, required=True, help="CSV")
     args = parser.parse_args()
     cases = [path.name.removesuffix("_seg.nii.gz") for path in sorted(args.masks.glob("*_seg.nii.gz"))]
@@ -61,7 +63,12 @@ def main() -> None:
         raise SystemExit(f"no mask named <case>_seg.nii.gz in {args.masks}")
     check_cases(items)
     load = LoadImage(image_only=True)
-    rows = [{"case": item["case"], **score(load(item["image"]), load(item["label"]), args.label_id)} for item in items]
+    rows = []
+    for item in items:
+        mask, truth = load(item["image"]), load(item["label"])
+        for class_id, label_id in enumerate(args.label_id, start=1):
+            named = {"class": class_id} if len(args.label_id) > 1 else {}
+            rows.append({"case": item["case"], **named, **score(mask, truth, class_id, label_id)})
     write_csv(args.output, [{k: f"{v:.4f}" if isinstance(v, float) else v for k, v in row.items()} for row in rows])
     for row in rows:
         print(row)

@@ -10,6 +10,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import nibabel as nib
 import numpy as np
 import pytest
 import torch
@@ -178,6 +179,20 @@ def test_perfect_masks_score_one(tmp_path: Path) -> None:
     rows = (tmp_path / "scores.csv").read_text().splitlines()
     assert rows[0] == "case,dice_3d,dice_2d,hd95_mm"
     assert [row.split(",")[1:] for row in rows[1:]] == [["1.0000", "1.0000", "0.0000"]] * 2
+
+
+def test_scores_of_several_classes(tmp_path: Path) -> None:
+    truth, mask = np.zeros((2, 8, 8, 2), dtype=np.uint8)
+    truth[:4], truth[4:] = 3, 1
+    mask[:4], mask[4:6] = 1, 2  # half of the second
+    for name, ids in (("a_gt", truth), ("a_seg", mask)):
+        nib.save(nib.Nifti1Image(ids, np.eye(4)), tmp_path / f"{name}.nii.gz")
+    options = ["--masks", str(tmp_path), "--labels", str(tmp_path), "--label_id", "3", "1"]
+    made = run_script("scripts/score_masks.py", *options, "--output", str(tmp_path / "scores.csv"))
+    assert made.returncode == 0, made.stderr
+    with (tmp_path / "scores.csv").open() as file:
+        rows = [(row["case"], row["class"], float(row["dice_3d"])) for row in csv.DictReader(file)]
+    assert rows == [("a", "1", 1.0), ("a", "2", 0.6667)]
 
 
 def make_run_with_scores(folder: Path, scalars: dict[str, list[float]]) -> None:
