@@ -13,6 +13,7 @@ from sizeloss_monai.bundle.output_dir import (
 from sizeloss_monai.bundle.pixdim_check import check_pixdim
 from sizeloss_monai.bundle.run_record import record_run
 from sizeloss_monai.bundle.size_check import check_sizes_hold
+from sizeloss_monai.bundle.trained_pixdim import check_trained_pixdim
 
 __all__ = [
     "ConfigError",
@@ -24,6 +25,7 @@ __all__ = [
     "check_pixdim",
     "check_sizes_hold",
     "check_that",
+    "check_trained_pixdim",
     "install_clear_errors",
     "last_epoch",
     "latest_checkpoint",
