@@ -19,7 +19,7 @@ ROOT = Path(__file__).resolve().parents[1]
 TUTORIAL = (ROOT / "docs" / "own_data.md").read_text(encoding="utf-8")
 STEPS = re.findall(r"```bash\n(.*?)```(?:\n\n```text\n(.*?)```)?", TUTORIAL, flags=re.DOTALL)
 """Commands, and what they print: all of it but what stands for ``...``."""
-SHORTER = ("--epochs 60", "--epochs 1")
+SHORTER = ("--epochs 30", "--epochs 1")
 """All that the test changes."""
 
 

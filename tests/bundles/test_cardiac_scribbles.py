@@ -296,3 +296,13 @@ def test_terms_are_losses(folder: Path, tiny: str, tmp_path: Path, terms: Any) -
         in str(error)
     )
     assert not (tmp_path / "run").exists()
+
+
+def test_small_bright_structures_keep_their_contrast(tmp_path: Path) -> None:
+    volume = np.random.default_rng(0).normal(60, 5, (64, 64, 6)).astype(np.float32)
+    volume[20:30, 20:30, 3], volume[30:34, 20:30, 3] = 120, 200  # 0.4 and 0.2 % of the voxels
+    nib.save(nib.Nifti1Image(volume, np.diag([1.75, 1.75, 8, 1])), tmp_path / "a.nii.gz")
+    workflow = make_workflow(SCRIBBLES, ["inference.yaml"], tmp_path / "a.nii.gz", tmp_path / "masks", "infer")
+    image = workflow.parser.get_parsed_content("preprocessing")({"image": str(tmp_path / "a.nii.gz")})["image"][0]
+    kidney, cyst = image[25, 25, 3], image[32, 25, 3]
+    assert cyst - image.median() == pytest.approx(140 / 60 * float(kidney - image.median()), rel=0.1)

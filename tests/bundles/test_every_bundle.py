@@ -7,10 +7,12 @@ from pathlib import Path
 from typing import Any
 
 import jsonschema
+import numpy as np
 import pytest
 import yaml
 from bundle_runs import BUNDLE, BUNDLES, ROOT, make_workflow, root_of
 from monai.bundle import verify_net_in_out
+from monai.transforms import ResizeWithPadOrCrop
 from packaging.requirements import Requirement
 
 RELEASED = ROOT / BUNDLE / ".." / "models" / "model.pt"
@@ -109,3 +111,21 @@ def test_wrong_input_is_one_clear_error(
     assert type(error).__name__ in ("ConfigError", "DataError")
     assert any(word in str(error) for word in words.split("|"))
     assert not (tmp_path / "run").exists()
+
+
+@every_bundle
+def test_training_and_inference_see_the_same_image(
+    data: dict[str, Path], tiny_of: dict[str, str], tmp_path: Path, bundle: str
+) -> None:
+    training = make_workflow(bundle, ["train.yaml", tiny_of[bundle]], data[bundle], tmp_path / "run")
+    training.initialize()
+    item = training.parser.get_parsed_content("validate#dataset#data")[0]
+    seen = training.parser.get_parsed_content("validate#preprocessing")(item)["image"]
+    (tmp_path / "model.pt").touch()
+    inference = make_workflow(
+        bundle, ["inference.yaml", tiny_of[bundle]], Path(item["image"]), tmp_path / "masks", "infer",
+        checkpoint=str(tmp_path / "model.pt"),
+    )  # fmt: skip
+    given = inference.parser.get_parsed_content("preprocessing")({"image": item["image"]})["image"]
+    assert seen.std() > 0
+    np.testing.assert_array_equal(ResizeWithPadOrCrop(seen.shape[1:])(given).numpy(), seen.numpy())
