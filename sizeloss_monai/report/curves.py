@@ -90,9 +90,10 @@ def curves_figure(curves: Mapping[str, Curve], key_metric: str | None = None) ->
             marker = "." if len(steps) < _FEW_STEPS else ""
             axes.plot(steps, values, label=_title(tag).removeprefix("validation "), linewidth=1.3, marker=marker)
         axes.set_title(title, fontsize=10)
-        better = "higher" if tags[0].endswith(_HIGHER_IS_BETTER) else "lower"
+        validation = tags[0].startswith("val_")
+        better = "higher" if validation and tags[0].endswith(_HIGHER_IS_BETTER) else "lower"  # training's are losses
         axes.set_xlabel(f"epoch ({better} is better)", fontsize=8)
-        if chosen is not None and tags[0].startswith("val_"):
+        if chosen is not None and validation:
             axes.axvline(chosen, color="0.5", linestyle="--", linewidth=1)
         axes.tick_params(labelsize=8)
         axes.xaxis.set_major_locator(MaxNLocator(5, integer=True, min_n_ticks=1))

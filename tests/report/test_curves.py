@@ -38,7 +38,7 @@ def test_panels() -> None:
 
 def test_the_epoch_that_training_kept_is_marked_in_the_validation_panels() -> None:
     steps = [1, 2, 3, 4]
-    curves = {"train_size": (steps, [4.0, 3, 2, 1]), "val_weak_score": (steps, [0.1, 0.7, math.nan, 0.7])}
+    curves = {"train_partial_dice": (steps, [4.0, 3, 2, 1]), "val_weak_score": (steps, [0.1, 0.7, math.nan, 0.7])}
     assert best_epoch(curves["val_weak_score"]) == 2  # the first of two that are equally good
     loss, score = curves_figure(curves, "val_weak_score").axes[:2]
     assert len(loss.lines) == 1
