@@ -69,7 +69,7 @@ def test_reproduce_prints_jobs_whose_configs_exist(scripts: None, protocol: str)
     jobs = printed.stdout.splitlines()
     assert len(jobs) == len(set(jobs)), "rows that are the same run are run once"
     # tables 1 to 4, hippocampus and scribbles; common bounds, tags and full supervision on ACDC belong to several
-    assert len(jobs) == 2 * (12 + (8 - 2) + 5 + 5 + (8 - 2) + 4 + 6)
+    assert len(jobs) == 2 * (12 + (8 - 2) + 5 + 5 + (8 - 2) + 4 + 8)
     files = {part for job in jobs for part in job.split("'") if part.endswith(".yaml")}
     assert all((ROOT / file).is_file() for file in files)
     assert all(job.count(" && ") == 1 and "--seed" in job for job in jobs)
