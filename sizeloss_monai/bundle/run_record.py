@@ -14,7 +14,9 @@ from typing import Any
 
 import torch
 
-__all__ = ["describe_run", "record_run", "source_commit"]
+from sizeloss_monai.data.findings import DataError
+
+__all__ = ["describe_run", "read_json", "read_starts", "record_run", "source_commit"]
 
 PACKAGES = ("sizeloss-monai", "monai", "torch", "pytorch-ignite", "numpy")
 
@@ -73,3 +75,38 @@ def record_run(output_dir: str | Path, **settings: Any) -> None:
     entries = json.loads(file.read_text()) if file.is_file() else []
     entries.append(describe_run(**settings))
     file.write_text(json.dumps(entries, indent=2) + "\n")
+
+
+def read_starts(run_dir: Path) -> list[dict[str, Any]]:
+    """What ``run.json`` says of each start of a run.
+
+    Args:
+        run_dir: folder of the run.
+
+    Returns:
+        The entries that :py:func:`record_run` made, oldest first.
+
+    Raises:
+        DataError: when the folder is that of no run, or the file is damaged.
+    """
+    if not run_dir.is_dir():
+        raise DataError(f"'{run_dir}' is not a folder, expected that of a run (its output_dir).")
+    file = run_dir / "run.json"
+    if not file.is_file():
+        raise DataError(f"'{run_dir}' is not the folder of a run: found no run.json in it, which training writes.")
+    starts = read_json(file)
+    if not isinstance(starts, list) or not starts or not all(isinstance(start, dict) for start in starts):
+        raise DataError(f"'{file}': found no list of objects, expected one for each start of the training.")
+    return starts
+
+
+def read_json(file: Path) -> Any:
+    """What a file of a run holds.
+
+    Raises:
+        DataError: when it is not valid JSON.
+    """
+    try:
+        return json.loads(file.read_text(encoding="utf-8"))
+    except ValueError as err:
+        raise DataError(f"'{file}' is not valid JSON, was it cut off? {err}.") from err

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
 
 from sizeloss_monai.bundle.config_check import ConfigError
+from sizeloss_monai.bundle.run_record import read_starts
+from sizeloss_monai.data.findings import DataError
 
 __all__ = ["check_trained_pixdim"]
 
@@ -24,18 +25,17 @@ def check_trained_pixdim(checkpoint: str | Path, pixdim: Sequence[float] | None)
     Raises:
         ConfigError: when the two differ, or ``run.json`` is damaged.
     """
-    file = Path(checkpoint).resolve().parent.parent / "run.json"
-    if not file.is_file():
+    run_dir = Path(checkpoint).resolve().parent.parent
+    if not (run_dir / "run.json").is_file():
         return
-    try:
-        grid = json.loads(file.read_text(encoding="utf-8"))[-1].get("grid")
-        expected = None if grid is None else grid["pixdim"]
-    except (ValueError, LookupError, AttributeError, TypeError) as err:
-        raise ConfigError(
-            f"checkpoint: found a damaged {str(file)!r}, expected what training wrote of its run."
-        ) from err
     found = None if pixdim is None else list(pixdim)
-    if grid is not None and found != expected:
+    try:
+        expected = read_starts(run_dir)[-1].get("grid", {"pixdim": found})["pixdim"]  # older runs did not note it
+    except (DataError, KeyError, TypeError) as err:
+        raise ConfigError(
+            f"checkpoint: found a damaged '{run_dir / 'run.json'}', expected what training wrote of its run."
+        ) from err
+    if found != expected:
         remedy = (
             "give --resample False"
             if expected is None

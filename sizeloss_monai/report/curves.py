@@ -52,27 +52,28 @@ def read_curves(run_dir: Path) -> dict[str, Curve]:
     return {tag: (sorted(curve), [curve[step] for step in sorted(curve)]) for tag, curve in sorted(points.items())}
 
 
-def best_epoch(curve: Curve) -> int | None:
+def best_epoch(curves: Mapping[str, Curve], key_metric: str | None) -> int | None:
     """The epoch whose weights training kept as the best.
 
     Args:
-        curve: of the key metric.
+        curves: of :py:func:`read_curves`.
+        key_metric: the tag of what the weights were chosen by; None where it is not known.
 
     Returns:
         The first step at which it was highest, as MONAI's checkpoints choose; None where it was never a number.
     """
+    curve = curves.get(key_metric or "", ([], []))
     defined = [(value, -step) for step, value in zip(*curve, strict=True) if not math.isnan(value)]
     return -max(defined)[1] if defined else None
 
 
-def curves_figure(curves: Mapping[str, Curve], key_metric: str | None = None) -> Figure:
+def curves_figure(curves: Mapping[str, Curve], chosen: int | None = None) -> Figure:
     """A panel for each loss term and each validation metric; Dice of volumes and of slices share one.
 
     Args:
         curves: of :py:func:`read_curves`, at least one.
-        key_metric: the tag of what the weights were chosen by; its best epoch is marked in the panels of validation.
+        chosen: the epoch whose weights were kept, which is marked in the panels of validation.
     """
-    chosen = best_epoch(curves[key_metric]) if key_metric is not None and key_metric in curves else None
     panels: dict[str, list[str]] = {}
     for tag in curves:
         title = "validation Dice" if tag in ("val_mean_dice", "val_slice_dice") else _title(tag)

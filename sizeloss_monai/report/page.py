@@ -9,12 +9,13 @@ from string import Template
 
 from monai.config import PathLike
 
+from sizeloss_monai.bundle.run_record import read_starts
 from sizeloss_monai.data.findings import DataError
 from sizeloss_monai.report.case_overlays import case_figure
 from sizeloss_monai.report.curves import Curve, best_epoch, curves_figure, read_curves
 from sizeloss_monai.report.markup import figure_image
 from sizeloss_monai.report.ranking import choose_cases, rank_cases
-from sizeloss_monai.report.run_files import CaseResult, Evaluation, read_evaluation, read_starts
+from sizeloss_monai.report.run_files import CaseResult, Evaluation, read_evaluation
 from sizeloss_monai.report.style import STYLE
 from sizeloss_monai.report.tables import (
     bounds_text,
@@ -121,14 +122,13 @@ def _noted(text: str, notes: list[str]) -> str:
 def _training(curves: Mapping[str, Curve], key_metric: str | None) -> list[str]:
     """The curves, and which epoch was chosen."""
     parts = []
-    epoch = best_epoch(curves[key_metric]) if key_metric is not None and key_metric in curves else None
+    epoch = best_epoch(curves, key_metric)
     if epoch is not None:
         parts.append(
             f"<p>model.pt has the weights of epoch {epoch}, the best by {escape(str(key_metric))} (dashed).</p>"
         )
     description = f"Curves over epochs of {', '.join(curves)}"
-    figure = curves_figure(curves, key_metric)
-    return [*parts, f"<figure>{figure_image(figure, description)}</figure>"]
+    return [*parts, f"<figure>{figure_image(curves_figure(curves, epoch), description)}</figure>"]
 
 
 def _evaluation(evaluation: Evaluation, notes: list[str]) -> list[str]:

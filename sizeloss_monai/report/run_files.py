@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 import csv
-import json
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import fmean
-from typing import Any
 
+from sizeloss_monai.bundle.run_record import read_json, read_starts
 from sizeloss_monai.data.findings import DataError, listed
 from sizeloss_monai.data.size_table import SizeRow, read_sizes
 
-__all__ = ["CaseResult", "Evaluation", "read_evaluation", "read_starts"]
+__all__ = ["CaseResult", "Evaluation", "read_evaluation"]
 
 
 @dataclass(frozen=True)
@@ -67,29 +66,6 @@ class Evaluation:
     checkpoint: str | None = None
 
 
-def read_starts(run_dir: Path) -> list[dict[str, Any]]:
-    """What ``run.json`` says of each start of a run.
-
-    Args:
-        run_dir: folder of the run.
-
-    Returns:
-        The entries that :py:func:`sizeloss_monai.bundle.record_run` made, oldest first.
-
-    Raises:
-        DataError: when the folder is that of no run, or the file is damaged.
-    """
-    if not run_dir.is_dir():
-        raise DataError(f"'{run_dir}' is not a folder, expected that of a run (its output_dir).")
-    file = run_dir / "run.json"
-    if not file.is_file():
-        raise DataError(f"'{run_dir}' is not the folder of a run: found no run.json in it, which training writes.")
-    starts = _read_json(file)
-    if not isinstance(starts, list) or not starts or not all(isinstance(start, dict) for start in starts):
-        raise DataError(f"'{file}': found no list of objects, expected one for each start of the training.")
-    return starts
-
-
 def read_evaluation(folder: Path) -> Evaluation:
     """The results of an evaluation.
 
@@ -107,7 +83,7 @@ def read_evaluation(folder: Path) -> Evaluation:
         raise DataError(f"'{folder}': found no {listed(missing)}, which evaluate.yaml writes. Evaluate the run again.")
     rows = read_sizes(folder / "sizes.csv")
     dice = _read_dice(folder / "val_mean_dice_raw.csv")
-    index = _read_json(folder / "cases.json")
+    index = read_json(folder / "cases.json")
     try:
         files = {str(entry["case"]): entry for entry in index["cases"]}
         target_ids = {int(given): int(made) for given, made in index["target_ids"].items()}
@@ -132,13 +108,6 @@ def read_evaluation(folder: Path) -> Evaluation:
         cases.append(CaseResult(case, tuple(row for row in rows if row.case == case), case_dice, image, label, mask))
     checkpoint = read_starts(folder)[-1].get("checkpoint") if (folder / "run.json").is_file() else None
     return Evaluation(folder.name, _read_scores(folder / "metrics.csv"), tuple(cases), target_ids, checkpoint)
-
-
-def _read_json(file: Path) -> Any:
-    try:
-        return json.loads(file.read_text(encoding="utf-8"))
-    except ValueError as err:
-        raise DataError(f"'{file}' is not valid JSON, was it cut off? {err}.") from err
 
 
 def _read_dice(file: Path) -> dict[str, dict[int, float]]:

@@ -39,16 +39,16 @@ def test_panels() -> None:
 def test_the_epoch_that_training_kept_is_marked_in_the_validation_panels() -> None:
     steps = [1, 2, 3, 4]
     curves = {"train_partial_dice": (steps, [4.0, 3, 2, 1]), "val_weak_score": (steps, [0.1, 0.7, math.nan, 0.7])}
-    assert best_epoch(curves["val_weak_score"]) == 2  # the first of two that are equally good
-    loss, score = curves_figure(curves, "val_weak_score").axes[:2]
+    assert best_epoch(curves, "val_weak_score") == 2  # the first of two that are equally good
+    loss, score = curves_figure(curves, best_epoch(curves, "val_weak_score")).axes[:2]
     assert len(loss.lines) == 1
     assert list(score.lines[1].get_xdata()) == [2, 2]
     assert (loss.get_xlabel(), score.get_xlabel()) == ("epoch (lower is better)", "epoch (higher is better)")
 
 
 def test_no_epoch_is_marked_without_a_number_or_a_key_metric() -> None:
-    undefined = ([1, 2], [math.nan, math.nan])
-    assert best_epoch(undefined) is None
+    undefined = {"val_mean_dice": ([1, 2], [math.nan, math.nan])}
     for key_metric in ("val_mean_dice", "val_weak_score", None):
-        (axes, *_) = curves_figure({"val_mean_dice": undefined}, key_metric).axes
+        assert best_epoch(undefined, key_metric) is None
+        (axes, *_) = curves_figure(undefined, best_epoch(undefined, key_metric)).axes
         assert len(axes.lines) == 1
