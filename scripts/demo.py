@@ -33,7 +33,7 @@ from monai.data import MetaTensor
 from monai.transforms import LoadImage, ResampleToMatch
 
 from sizeloss_monai.bundle import last_epoch, latest_checkpoint
-from sizeloss_monai.data import SimpleITKReader
+from sizeloss_monai.data import VolumeReader
 from sizeloss_monai.data.phantoms import write_cine_phantoms
 from sizeloss_monai.report import Outline, Panel, largest_slice, overlay_figure
 
@@ -89,7 +89,7 @@ def spacing_of(image: MetaTensor) -> tuple[float, float, float]:
 
 def read_volume(path: Path) -> MetaTensor:
     """Read a NIfTI or MetaImage file, ``[H, W, D]``."""
-    volume: MetaTensor = LoadImage(reader=SimpleITKReader(), image_only=True)(path)
+    volume: MetaTensor = LoadImage(reader=VolumeReader(), image_only=True)(path)
     return volume
 
 

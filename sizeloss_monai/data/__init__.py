@@ -17,13 +17,17 @@ from sizeloss_monai.data.checks import (
 from sizeloss_monai.data.common_bounds import measure_common_bounds
 from sizeloss_monai.data.datalists import load_datalist, make_datalist, open_datalist, save_datalist
 from sizeloss_monai.data.findings import DataError, Finding
+from sizeloss_monai.data.grid import Grid, read_grid
 from sizeloss_monai.data.integrity import verify_file
+from sizeloss_monai.data.mask_writer import MaskWriter
+from sizeloss_monai.data.match_grid import MatchGridD, MatchGridd, MatchGridDict
 from sizeloss_monai.data.phantoms import make_affine, make_cine_phantom, write_cine_phantoms
 from sizeloss_monai.data.published_sizes import published_range
 from sizeloss_monai.data.scans import find_scans
 from sizeloss_monai.data.sitk_reader import SimpleITKReader
 from sizeloss_monai.data.slices import SliceDataset, split_slices
 from sizeloss_monai.data.supervision import mark_supervision
+from sizeloss_monai.data.volume_reader import VolumeReader
 
 __all__ = [
     "AnnotatedSliceSampler",
@@ -31,9 +35,15 @@ __all__ = [
     "CheckReport",
     "DataError",
     "Finding",
+    "Grid",
+    "MaskWriter",
+    "MatchGridD",
+    "MatchGridDict",
+    "MatchGridd",
     "SimpleITKReader",
     "SizeBounds",
     "SliceDataset",
+    "VolumeReader",
     "annotated_items",
     "add_bounds",
     "case_bounds",
@@ -55,6 +65,7 @@ __all__ = [
     "propose_from_cases",
     "propose_published",
     "published_range",
+    "read_grid",
     "review_bounds",
     "save_datalist",
     "size_interval",

@@ -1,56 +1,93 @@
-"""The grid of a volume: its slices, and the sizes of its voxels."""
+"""The grid of a volume: one reading of every file's header, for check, training, inference, evaluation and reports.
+
+Of a NIfTI header counts the sform where its code is above 0, else the qform, else pixdim, in the unit that
+``xyzt_units`` says; an sform is never corrected by pixdim. MetaImage and NRRD have one placement.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+import contextlib
+import itertools
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
-import nibabel as nib
 import numpy as np
 import SimpleITK as sitk  # noqa: N813
 import torch
+from monai.data import MetaTensor
+from monai.data.utils import affine_to_spacing, orientation_ras_lps
 from monai.utils import ensure_tuple
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, NDArray
 
+from sizeloss_monai.data.findings import DataError
+from sizeloss_monai.data.headers import HeaderError, is_nifti, read_header
 from sizeloss_monai.transforms import through_plane_axis
 from sizeloss_monai.transforms.units.array import MM3_PER_ML
-from sizeloss_monai.transforms.units.functional import pixel_area, voxel_spacing, voxel_volume
+from sizeloss_monai.transforms.units.functional import pixel_area, voxel_volume
 
-__all__ = ["Grid", "read_grid"]
+__all__ = ["TOLERANCE", "Grid", "grid_of", "itk_placement", "read_grid"]
+
+TOLERANCE = 0.1
+"""How far apart the first voxels of two grids may lie, in voxels.
+
+Further ones may be apart by a tenth of that per step, as they are where one header is rounded to two decimals."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Grid:
     """The grid of a 3D volume.
 
     Args:
-        shape: number of voxels along each axis.
-        spacing: of the voxels along each axis, mm.
-        axis: that the slices are stacked along, the one of widest spacing.
-        voxel_mm3: volume of a voxel.
-        pixel_mm2: area of a voxel within its slice.
+        shape: number of voxels along each axis, ``[x, y, z]``.
+        affine: from voxel indices to mm in RAS, ``[4, 4]``, float64.
+        axis: that the slices are stacked along.
+        forms: every placement that the file's header holds, by name; the first is ``affine``.
+        notes: what contradicts itself in the header, and which of it is taken.
     """
 
-    shape: tuple[int, ...]
-    spacing: tuple[float, ...]
+    shape: tuple[int, int, int]
+    affine: NDArray[np.float64]
     axis: int
-    voxel_mm3: float
-    pixel_mm2: float
+    forms: Mapping[str, NDArray[np.float64]] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
 
     @classmethod
-    def of(cls, shape: Sequence[int], affine: ArrayLike) -> Grid | None:
-        """The grid of a shape ``[x, y, z]`` and an affine, ``[4, 4]`` in mm; None where voxels have no volume."""
-        matrix = torch.tensor(np.asarray(affine, dtype=np.float64))
-        if len(shape) != 3 or matrix.shape != (4, 4) or not matrix[:3, :3].isfinite().all():
+    def of(cls, shape: Sequence[int], affine: ArrayLike, axis: int | None = None) -> Grid | None:
+        """The grid of a shape ``[x, y, z]`` and an affine.
+
+        Args:
+            shape: of the volume.
+            affine: ``[4, 4]`` in mm.
+            axis: that the slices are stacked along; None takes the one of widest spacing.
+
+        Returns:
+            The grid, None where voxels have no volume.
+        """
+        matrix = np.asarray(affine, dtype=np.float64)
+        if len(shape) != 3 or matrix.shape != (4, 4) or not np.isfinite(matrix).all():
             return None
-        voxel_mm3 = float(voxel_volume(matrix))
-        if not voxel_mm3 > 0:
+        if not abs(np.linalg.det(matrix[:3, :3])) > 0:
             return None
-        spacing = tuple(voxel_spacing(matrix).tolist())
-        axis = through_plane_axis(spacing)
-        return cls(tuple(int(size) for size in shape), spacing, axis, voxel_mm3, float(pixel_area(matrix, axis)))
+        x, y, z = (int(size) for size in shape)
+        return cls((x, y, z), matrix, through_plane_axis(affine_to_spacing(matrix).tolist()) if axis is None else axis)
+
+    @property
+    def spacing(self) -> tuple[float, float, float]:
+        """Spacing of the voxels along each axis, mm."""
+        x, y, z = affine_to_spacing(self.affine).tolist()
+        return x, y, z
+
+    @property
+    def voxel_mm3(self) -> float:
+        """Volume of a voxel, mm3."""
+        return float(voxel_volume(torch.from_numpy(self.affine)))
+
+    @property
+    def pixel_mm2(self) -> float:
+        """Area of a voxel within its slice, mm2."""
+        return float(pixel_area(torch.from_numpy(self.affine), self.axis))
 
     @property
     def num_slices(self) -> int:
@@ -68,37 +105,103 @@ class Grid:
         voxels = int(np.prod(self.shape)) // (self.num_slices if per == "slice" else 1)
         return voxels * self.voxel_size(per, unit)
 
+    def apart_mm(self, other: Grid) -> float | None:
+        """How far apart the corners of two grids of one shape lie.
 
-def read_grid(files: Any) -> Grid | None:
+        Args:
+            other: for instance of a label.
+
+        Returns:
+            The largest distance by the placements that count, mm; None where a placement of one header is one of the
+            other's within :data:`TOLERANCE`.
+        """
+        mine = [self.affine, *self.forms.values()]
+        theirs = [other.affine, *other.forms.values()]
+        if any(_same_placement(one, two, self.shape) for one in mine for two in theirs):
+            return None
+        return float(_apart(self.affine, other.affine, self.shape).max())
+
+
+def _corners(shape: Sequence[int]) -> NDArray[np.float64]:
+    """Indices of the eight corner voxels, ``[4, 8]``."""
+    corners = np.asarray(list(itertools.product(*[(0, size - 1) for size in shape])), dtype=np.float64)
+    return np.concatenate([corners.T, np.ones((1, len(corners)))])
+
+
+def _apart(one: NDArray[np.float64], two: NDArray[np.float64], shape: Sequence[int]) -> NDArray[np.float64]:
+    """How far apart two affines put the eight corners, mm."""
+    return np.linalg.norm(((one - two) @ _corners(shape))[:3], axis=0)
+
+
+def _same_placement(one: NDArray[np.float64], two: NDArray[np.float64], shape: Sequence[int]) -> bool:
+    """Whether two affines are one within :data:`TOLERANCE`."""
+    corners = one @ _corners(shape)
+    from_first = np.linalg.norm((corners - corners[:, :1])[:3], axis=0)
+    allowed = TOLERANCE * (affine_to_spacing(one).min() + 0.1 * from_first)
+    return bool((_apart(one, two, shape) <= allowed).all())
+
+
+def read_grid(files: Any) -> Grid:
     """The grid of an image, from its header alone.
 
     Args:
-        files: a path, or the paths of its channels, of which the first is read.
+        files: a path, or the paths of its channels, the first of them counts.
 
     Returns:
-        The grid, or None where the voxels have no volume.
+        The grid. A file of one or two dimensions has a size of 1 along the others; of a fourth dimension nothing is
+        kept.
 
     Raises:
-        OSError: if the file cannot be read.
+        DataError: when the file cannot be read, or its header cannot be true.
     """
-    path = Path(ensure_tuple(files)[0])
+    path = Path(ensure_tuple(files)[0]).expanduser()
     try:
-        shape, affine = _read_header(path)
-    except (OSError, RuntimeError, nib.filebasedimages.ImageFileError) as err:
-        raise OSError(f"no header of an image in {path.name}") from err
-    return Grid.of(shape, affine)
+        header = read_header(path)
+        forms = dict(header.forms) if is_nifti(path) else {"header": itk_placement(_itk_header(path))}
+    except (OSError, RuntimeError) as err:
+        reason = err if isinstance(err, HeaderError) else getattr(err, "strerror", None) or "its header is not readable"
+        raise DataError(f"file '{path.name}': {reason}.") from err
+    grid = Grid.of((*header.shape, 1, 1)[:3], next(iter(forms.values())))
+    if grid is None:
+        raise DataError(f"file '{path.name}': found voxels of no volume, expected an affine of full rank.")
+    return replace(grid, forms=forms, notes=header.notes)
 
 
-def _read_header(path: Path) -> tuple[Sequence[int], ArrayLike]:
-    """Shape and affine, to RAS or to LPS: the sizes are the same. Every library has its own errors."""
-    if path.name.lower().endswith((".nii", ".nii.gz")):
-        image = cast(nib.nifti1.Nifti1Image, nib.load(path))
-        return image.shape[:3], cast(ArrayLike, image.affine)
-    header = sitk.ImageFileReader()
-    header.SetFileName(str(path))
-    header.ReadImageInformation()
-    size, spacing = header.GetSize()[:3], header.GetSpacing()[:3]
-    direction = np.asarray(header.GetDirection()).reshape(header.GetDimension(), -1)[:3, :3]
+def grid_of(volume: MetaTensor) -> Grid | None:
+    """The grid of a volume as it was read from a file, with every placement that nibabel or ITK may take.
+
+    Args:
+        volume: ``[C, x, y, z]``; without the name of a file in its metadata, its own affine counts.
+
+    Returns:
+        The grid, None where it is not 3D or its voxels have no volume.
+    """
+    grid = Grid.of(volume.shape[1:], volume.affine)
+    path = Path(str(volume.meta.get("filename_or_obj", "")))
+    if grid is None or not path.is_file():
+        return grid
+    file = read_grid(path)
+    forms = dict(file.forms)
+    # ITK takes no sheared axes: then no label of its making exists either
+    with contextlib.suppress(RuntimeError):
+        forms["ITK"] = itk_placement(_itk_header(path))
+    return replace(grid, forms=forms, notes=file.notes)
+
+
+def _itk_header(path: Path) -> sitk.ImageFileReader:
+    """ITK's reading of a header; raises RuntimeError where it cannot."""
+    reader = sitk.ImageFileReader()
+    reader.SetFileName(str(path))
+    reader.ReadImageInformation()
+    return reader
+
+
+def itk_placement(image: sitk.Image | sitk.ImageFileReader) -> NDArray[np.float64]:
+    """The affine ``[4, 4]`` to RAS of an image of SimpleITK, or of a reader that has read a header."""
+    dim = image.GetDimension()
+    rank = min(dim, 3)
     affine = np.eye(4)
-    affine[: len(size), : len(size)] = direction * np.asarray(spacing)
-    return size, affine
+    direction = np.asarray(image.GetDirection()).reshape(dim, dim)[:rank, :rank]
+    affine[:rank, :rank] = direction * np.asarray(image.GetSpacing())[:rank]
+    affine[:rank, -1] = image.GetOrigin()[:rank]
+    return np.asarray(orientation_ras_lps(affine))

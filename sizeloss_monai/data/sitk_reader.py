@@ -11,9 +11,10 @@ import numpy as np
 import SimpleITK as sitk  # noqa: N813
 from monai.config import PathLike
 from monai.data import ImageReader
-from monai.data.utils import is_no_channel, is_supported_format, orientation_ras_lps
+from monai.data.utils import is_no_channel, is_supported_format, orientation_ras_lps, to_affine_nd
 from monai.utils import MetaKeys, SpaceKeys, ensure_tuple
 
+from sizeloss_monai.data.grid import itk_placement
 from sizeloss_monai.data.integrity import verify_file
 
 __all__ = ["SimpleITKReader"]
@@ -28,8 +29,7 @@ class SimpleITKReader(ImageReader):
     :py:class:`monai.data.ITKReader` and :py:class:`monai.data.NibabelReader` give: an array indexed ``[x, y, z]``
     (a view in Fortran order), channels last where a voxel has several components, and an affine in RAS.
 
-    ITK fills the rest of a truncated NIfTI file, and of a damaged compressed MetaImage, with zeros and says nothing;
-    with ``verify=True`` such a file is an error.
+    ITK fills the rest of a truncated file with zeros and says nothing; with ``verify=True`` such a file is an error.
 
     Example::
 
@@ -39,7 +39,7 @@ class SimpleITKReader(ImageReader):
         channel_dim: the channel dimension of the files, ``"no_channel"``, or ``None`` to derive it: none for one
             component per voxel, ``-1`` otherwise. It is written to the metadata as ``original_channel_dim``.
         affine_lps_to_ras: whether to convert the affine from ITK's LPS to RAS, as NibabelReader has it.
-        verify: whether to check that NIfTI and compressed MetaImage files are whole. It decompresses them once more.
+        verify: whether to check that NIfTI, MetaImage and NRRD files are whole. It decompresses them once more.
         kwargs: additional arguments of `SimpleITK.ReadImage`, e.g. ``outputPixelType`` or ``imageIO``.
     """
 
@@ -87,7 +87,7 @@ class SimpleITKReader(ImageReader):
             if not path.exists():
                 raise FileNotFoundError(f"no such file: '{path}'")
             try:
-                if self.verify:
+                if self.verify and self.verify_suffix(path):
                     verify_file(path)
                 images.append(sitk.ReadImage(str(path), **{**self.kwargs, **kwargs}))
             except (OSError, RuntimeError) as err:
@@ -149,13 +149,8 @@ class SimpleITKReader(ImageReader):
 
     def _affine(self, image: sitk.Image) -> np.ndarray:
         """The matrix from voxel indices ``[x, y, z]`` to millimetres, ``[r + 1, r + 1]`` with ``r <= 3``."""
-        dim = image.GetDimension()
-        rank = min(dim, 3)
-        affine = np.eye(rank + 1)
-        direction = np.asarray(image.GetDirection()).reshape(dim, dim)[:rank, :rank]
-        affine[:rank, :rank] = direction * np.asarray(image.GetSpacing())[:rank]
-        affine[:rank, -1] = image.GetOrigin()[:rank]
-        return orientation_ras_lps(affine) if self.affine_lps_to_ras else affine
+        affine = to_affine_nd(min(image.GetDimension(), 3), itk_placement(image))
+        return affine if self.affine_lps_to_ras else orientation_ras_lps(affine)
 
 
 def _array(image: sitk.Image) -> np.ndarray:

@@ -14,6 +14,7 @@ from monai.utils import ensure_tuple
 
 from sizeloss_monai.data.datalists import SECTIONS
 from sizeloss_monai.data.findings import DataError
+from sizeloss_monai.data.mask_writer import MaskWriter
 
 __all__ = ["MasksSaver"]
 
@@ -52,7 +53,9 @@ class MasksSaver:
                 raise DataError(f"case '{case}', key 'case': expected a name that a file can have, its mask's.")
         self.target_ids = {str(given): int(made) for given, made in zip(label_ids, target_ids, strict=True)}
         self.probability_key = probability_key
-        self.save = SaveImage(output_ext=".nii.gz", output_dtype=np.uint8, resample=False, print_log=False)
+        self.save = SaveImage(
+            output_ext=".nii.gz", output_dtype=np.uint8, resample=False, print_log=False, writer=MaskWriter
+        )
         self.cases: list[dict[str, Any]] = []
 
     def attach(self, engine: Engine) -> None:

@@ -9,12 +9,12 @@ import nibabel as nib
 import numpy as np
 import torch
 from matplotlib.figure import Figure
-from monai.data import MetaTensor, NibabelReader
+from monai.data import MetaTensor
 from monai.transforms import LoadImage, MapLabelValue, Orientation
 from numpy.typing import NDArray
 
 from sizeloss_monai.data.findings import DataError
-from sizeloss_monai.data.sitk_reader import SimpleITKReader
+from sizeloss_monai.data.volume_reader import VolumeReader
 from sizeloss_monai.report.overlays import Outline, Panel, largest_slice, overlay_figure
 from sizeloss_monai.report.run_files import CaseResult
 from sizeloss_monai.transforms.orientation import ThroughPlaneLast
@@ -97,7 +97,7 @@ def _load(result: CaseResult, path: Path, key: str) -> MetaTensor:
     """The first channel of a volume, ``[1, X, Y, Z]``."""
     if not path.exists():
         raise DataError(f"case '{result.case}', key '{key}': found no file '{path}'.")
-    load = LoadImage(reader=[SimpleITKReader(), NibabelReader()], image_only=True, ensure_channel_first=True)
+    load = LoadImage(reader=VolumeReader(), image_only=True, ensure_channel_first=True)
     try:
         return load(path)[:1]
     except (OSError, RuntimeError, ValueError) as err:

@@ -161,8 +161,8 @@ BROKEN: dict[str, tuple[Broken, list[str]]] = {
     "truncated file": (
         truncated,
         [
-            "error: case 'a', key 'image': found a file that cannot be read (Compressed file ended before the "
-            "end-of-stream marker was reached), expected a whole image"
+            "error: case 'a', key 'image': found a file that cannot be read (the file is truncated: its "
+            "compressed voxels do not end), expected a whole image"
         ],
     ),
     "no image": (
@@ -195,15 +195,15 @@ BROKEN: dict[str, tuple[Broken, list[str]]] = {
     "affine": (
         change("c_label.nii.gz", keep, moved()),
         [
-            "error: case 'c', key 'label': found an affine that differs by 5, expected that of 'image' within 0.001 "
+            "error: case 'c', key 'label': found voxels up to 5 mm away from those of 'image', expected the same grid "
             "(export it again, with the scan as reference volume)"
         ],
     ),
     "singular affine": (
         flattened,
         [
-            "error: case 'd', key 'image': found an affine whose voxels have no volume, [[1.0, 1.0, 0.0, 0.0], "
-            "[0.0, 0.0, 0.0, 0.0], [0.0, 0.0, 2.0, 0.0], [0.0, 0.0, 0.0, 1.0]], expected one of full rank, in mm"
+            "error: case 'd', key 'image': found a file that cannot be read (found axes in the sform that lie in one "
+            "plane, expected three directions), expected a whole image"
         ],
     ),
     "spacing": (

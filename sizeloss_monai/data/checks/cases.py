@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
@@ -17,6 +18,8 @@ from sizeloss_monai.data.findings import DataError, Finding, Place, counted
 
 __all__ = ["check_cases", "for_every_case", "raise_if_any", "read_case"]
 
+logger = logging.getLogger(__name__)
+
 T = TypeVar("T")
 U = TypeVar("U")
 
@@ -31,7 +34,6 @@ def check_cases(
     require_label: bool = True,
     image_key: str = "image",
     num_channels: int = 1,
-    affine_tolerance: float = 1e-3,
     num_workers: int = 0,
     progress: bool = False,
 ) -> None:
@@ -53,12 +55,11 @@ def check_cases(
         num_classes: the ids ``0 .. num_classes - 1`` are allowed. ``None`` allows any ids from 0.
         label_ids: the ids allowed for a key, instead of those of `num_classes`: ``{"weak_label": range(5)}``.
         ignore_index: an id that is always allowed, or ``None``.
-        reader: a MONAI reader for all files, as for :py:class:`monai.transforms.LoadImage`. By default
-            NibabelReader for NIfTI and SimpleITKReader for the others, after a check that the file is whole.
+        reader: a MONAI reader for all files, as for :py:class:`monai.transforms.LoadImage`;
+            :py:class:`~sizeloss_monai.data.VolumeReader` by default.
         require_label: whether an item must have all `keys`; otherwise the image only.
         image_key: the key of the image.
         num_channels: the number of channels of the image.
-        affine_tolerance: the greatest difference of an entry of the affine, relative to the smallest voxel spacing.
         num_workers: number of threads; 0 reads in the calling one.
         progress: whether to show a progress bar.
 
@@ -75,7 +76,6 @@ def check_cases(
         require_label=require_label,
         image_key=image_key,
         num_channels=num_channels,
-        affine_tolerance=affine_tolerance,
     )
     named = [{**item, "case": str(item.get("case", item.get(image_key, f"#{i}")))} for i, item in enumerate(items)]
     found = for_every_case(lambda item: read(item)[1], named, num_workers, progress)
@@ -91,7 +91,6 @@ def read_case(
     require_label: bool = False,
     image_key: str = "image",
     num_channels: int = 1,
-    affine_tolerance: float = 1e-3,
 ) -> tuple[dict[str, MetaTensor], list[Finding]]:
     """Read the files of one case and check each of them, and labels against the image.
 
@@ -104,7 +103,6 @@ def read_case(
         require_label: whether the item must have all `keys`.
         image_key: the key of the image.
         num_channels: of the image.
-        affine_tolerance: relative to the smallest voxel spacing.
 
     Returns:
         The volumes that could be read, ``[C, *spatial]``, and the findings.
@@ -127,7 +125,7 @@ def read_case(
         else:
             findings += label_findings(volume, where, label_ids.get(key), ignore_index)
             if image_key in volumes:
-                findings += grid_findings(volume, volumes[image_key], where, image_key, affine_tolerance)
+                findings += grid_findings(volume, volumes[image_key], where, image_key)
     return volumes, findings
 
 
@@ -156,10 +154,13 @@ def raise_if_any(found: Iterable[Sequence[Finding]]) -> None:
         found: the findings of every case.
 
     Raises:
-        DataError: if there are any; a line each, after one that counts them.
+        DataError: if there are errors; a line each, after one that counts them. Warnings are logged.
     """
     cases = list(found)
-    lines = [str(finding) for findings in cases for finding in findings]
+    for finding in (finding for findings in cases for finding in findings if finding.severity == "warning"):
+        logger.warning(finding)
+    errors = [[finding for finding in findings if finding.severity == "error"] for findings in cases]
+    lines = [str(finding) for findings in errors for finding in findings]
     if lines:
-        bad = sum(bool(findings) for findings in cases)
+        bad = sum(bool(findings) for findings in errors)
         raise DataError("\n".join([f"{counted(len(lines), 'problem')} in {bad} of {len(cases)} cases:", *lines]))

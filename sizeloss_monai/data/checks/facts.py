@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from sizeloss_monai.data.checks.cases import read_case
 from sizeloss_monai.data.checks.classes import Classes
 from sizeloss_monai.data.findings import Finding, Place
-from sizeloss_monai.data.grid import Grid
+from sizeloss_monai.data.grid import Grid, grid_of
 
 __all__ = ["ANNOTATIONS", "CaseFacts", "gather_facts"]
 
@@ -84,11 +84,8 @@ def gather_facts(section: str, item: Mapping[str, Any], classes: Classes, num_ch
     if "image" not in volumes:
         return CaseFacts(section, item, findings=tuple(findings))
     image = volumes["image"]
-    grid = Grid.of(image.shape[1:], image.affine)
+    grid = grid_of(image)
     where = Place(str(item["case"]), "image")
-    if grid is None and image.ndim == 4:
-        found = f"an affine whose voxels have no volume, {image.affine.tolist()}"
-        findings.append(where.error("singular-affine", found, "one of full rank, in mm"))
     counts = {}
     if grid is not None:
         for key in ANNOTATIONS:

@@ -5,13 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from monai.data import ImageReader, MetaTensor, NibabelReader
+from monai.data import ImageReader, MetaTensor
 from monai.transforms import LoadImage
 from monai.utils import ensure_tuple
 
 from sizeloss_monai.data.findings import Finding, Place, listed
-from sizeloss_monai.data.integrity import verify_file
-from sizeloss_monai.data.sitk_reader import SimpleITKReader
+from sizeloss_monai.data.volume_reader import VolumeReader
 
 __all__ = ["read_volume"]
 
@@ -22,8 +21,7 @@ def read_volume(files: Any, where: Place, reader: ImageReader | None = None) -> 
     Args:
         files: a path, or a sequence of paths.
         where: the case and the key they are of.
-        reader: a MONAI reader. By default NibabelReader for NIfTI and SimpleITKReader for the others, after a check
-            that the file is whole.
+        reader: a MONAI reader; :class:`~sizeloss_monai.data.VolumeReader` by default.
 
     Returns:
         The volume, ``[C, *spatial]``, or what is wrong: a file is missing, truncated, damaged or of an unknown format.
@@ -33,12 +31,7 @@ def read_volume(files: Any, where: Place, reader: ImageReader | None = None) -> 
     if missing:
         return where.error("missing-file", f"no file {listed(missing)}", "it to exist")
     try:
-        for path in paths:
-            if path.is_file():
-                verify_file(path)
-        nifti = all(path.name.lower().endswith((".nii", ".nii.gz")) for path in paths)
-        default = NibabelReader() if nifti else SimpleITKReader(verify=False)
-        return LoadImage(image_only=True, ensure_channel_first=True)(paths, reader=reader or default)
+        return LoadImage(image_only=True, ensure_channel_first=True)(paths, reader=reader or VolumeReader())
     except Exception as err:  # every reader has its own errors, and none of them may hide those of other cases
         lines = [line.strip() for line in str(err).splitlines() if line.strip()]
         reason = lines[-1] if lines else type(err).__name__

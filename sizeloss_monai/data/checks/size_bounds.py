@@ -58,7 +58,7 @@ def check_datalist_bounds(
         grid = None
         try:
             grid = read_grid(item["image"])
-        except OSError as err:
+        except DataError as err:
             where = Place(str(item["case"]), "image")
             errors.append(where.error("unreadable", f"a file that cannot be read ({err})", "a whole image"))
         facts.append(CaseFacts("", item, grid))

@@ -8,6 +8,7 @@ import numpy as np
 from monai.data import MetaTensor
 
 from sizeloss_monai.data.findings import Finding, Place, listed
+from sizeloss_monai.data.grid import grid_of
 
 __all__ = ["grid_findings", "image_findings", "label_findings"]
 
@@ -21,9 +22,18 @@ def image_findings(image: MetaTensor, where: Place, num_channels: int = 1) -> li
         num_channels: the number of channels it should have.
 
     Returns:
-        Findings on the number of dimensions and channels, and on NaN and infinite voxels.
+        Findings on the number of dimensions and channels, on NaN and infinite voxels, and on the header: an error where
+        voxels have no volume, warnings where it contradicts itself.
     """
     found = _shape_findings(image, where, num_channels)
+    grid = grid_of(image)
+    if grid is None and image.ndim == 4:
+        matrix = image.affine.tolist()
+        found.append(
+            where.error("singular-affine", f"an affine whose voxels have no volume, {matrix}", "full rank, in mm")
+        )
+    for note in grid.notes if grid else ():
+        found.append(where.warning("header", f"a header that contradicts itself: {note}", "one placement, in mm"))
     num_nan, num_inf = int(image.isnan().sum()), int(image.isinf().sum())
     if num_nan or num_inf:
         found.append(where.error("not-finite", f"{num_nan} NaN and {num_inf} infinite voxels", "finite numbers"))
@@ -62,30 +72,29 @@ def label_findings(
     return found
 
 
-def grid_findings(
-    label: MetaTensor, image: MetaTensor, where: Place, image_key: str = "image", tolerance: float = 1e-3
-) -> list[Finding]:
+def grid_findings(label: MetaTensor, image: MetaTensor, where: Place, image_key: str = "image") -> list[Finding]:
     """How the grid of a label differs from that of its image.
 
     Args:
-        label: ``[1, *spatial]``.
-        image: ``[C, *spatial]``.
+        label: ``[1, *spatial]``, as read from its file.
+        image: ``[C, *spatial]``, likewise.
         where: the case and the key of the label.
         image_key: what to call the image.
-        tolerance: the greatest difference of an entry of the affine, relative to the smallest voxel spacing.
 
     Returns:
-        A finding on the shape, or on the affine, or none.
+        A finding on the shape, or on the placement, or none.
     """
     if label.shape[1:] != image.shape[1:]:
         expected = f"that of '{image_key}' {tuple(image.shape[1:])}"
         return [where.error("shape", f"shape {tuple(label.shape[1:])}", expected)]
-    difference = (label.affine - image.affine).abs().max().item()
-    limit = tolerance * image.pixdim.min().item()
-    if not difference <= limit:
-        expected = f"that of '{image_key}' within {limit:.4g} (export it again, with the scan as reference volume)"
-        return [where.error("affine", f"an affine that differs by {difference:.4g}", expected)]
-    return []
+    of_label, of_image = grid_of(label), grid_of(image)
+    if of_label is None or of_image is None:  # told of the shape, or of the affine
+        return []
+    apart = of_image.apart_mm(of_label)
+    if apart is None:
+        return []
+    found = f"voxels up to {apart:.4g} mm away from those of '{image_key}'"
+    return [where.error("affine", found, "the same grid (export it again, with the scan as reference volume)")]
 
 
 def _shape_findings(volume: MetaTensor, where: Place, num_channels: int) -> list[Finding]:

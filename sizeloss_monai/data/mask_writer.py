@@ -1,0 +1,91 @@
+"""Masks on the grid of their scan, for nibabel and for ITK alike."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, cast
+
+import nibabel as nib
+import numpy as np
+from monai.config import PathLike
+from monai.data import NibabelWriter
+
+from sizeloss_monai.data.grid import read_grid
+from sizeloss_monai.data.headers import is_nifti
+
+__all__ = ["MaskWriter"]
+
+_PLACEMENT = (
+    "pixdim", "xyzt_units", "qform_code", "sform_code", "quatern_b", "quatern_c", "quatern_d", "qoffset_x", "qoffset_y",
+    "qoffset_z", "srow_x", "srow_y", "srow_z",
+)  # fmt: skip
+
+
+class MaskWriter(NibabelWriter):
+    """Write a NIfTI file that carries its scan's own placement: both forms, their codes, pixdim and unit.
+
+    Libraries choose differently between forms that contradict each other. A mask that repeats all of them lies on its
+    scan whichever a library chooses. Nothing else of the scan's header is taken over, no text that may name a patient.
+    A scan of one slice gives a mask of one slice, ``(H, W, 1)``. Where the scan is no NIfTI file, or the mask not on
+    its grid, the affine is written as both forms, as :class:`monai.data.NibabelWriter` does.
+
+    Example::
+
+        SaveImaged(keys="pred", output_dtype=np.uint8, resample=False, writer="sizeloss_monai.data.MaskWriter")
+    """
+
+    def set_data_array(
+        self, data_array: Any, channel_dim: int | None = 0, squeeze_end_dims: bool = True, **kwargs: Any
+    ) -> None:
+        """
+        Args:
+            data_array: ``[C, H, W, D]``.
+            channel_dim: of the array; None for none.
+            squeeze_end_dims: whether one channel is no dimension of the file. Slices always are one.
+            kwargs: as of :class:`monai.data.NibabelWriter`.
+        """
+        super().set_data_array(data_array, channel_dim, squeeze_end_dims=False, **kwargs)
+        voxels: Any = self.data_obj
+        if channel_dim is not None and squeeze_end_dims and voxels.shape[-1] == 1:
+            self.data_obj = voxels[..., 0]
+
+    def set_metadata(self, meta_dict: Mapping | None, resample: bool = True, **options: Any) -> None:
+        """
+        Args:
+            meta_dict: of a MetaTensor; ``filename_or_obj`` names the scan.
+            resample: as of :class:`monai.data.NibabelWriter`, as are the ``options``.
+        """
+        super().set_metadata(meta_dict, resample, **options)
+        self.scan = Path(str((meta_dict or {}).get("filename_or_obj", "")))
+
+    def write(self, filename: PathLike, verbose: bool = False, **kwargs: Any) -> None:
+        """
+        Args:
+            filename: of the mask.
+            verbose: whether to print its name.
+            kwargs: as of :class:`monai.data.NibabelWriter`.
+        """
+        header = self._placement()
+        if header is None:
+            super().write(filename, verbose=verbose, **kwargs)
+            return
+        voxels = np.asarray(self.create_backend_obj(cast(Any, self.data_obj), dtype=self.output_dtype).dataobj)
+        header.set_data_dtype(voxels.dtype)
+        image = nib.Nifti2Image if isinstance(header, nib.Nifti2Header) else nib.Nifti1Image
+        nib.save(image(voxels, None, header), filename)
+
+    def _placement(self) -> nib.Nifti1Header | None:
+        """A header with the scan's placement alone; None where it does not hold for the mask."""
+        if not (is_nifti(self.scan) and self.scan.is_file()):
+            return None
+        grid = read_grid(self.scan)
+        voxels: Any = self.data_obj
+        if tuple(voxels.shape[:3]) != grid.shape or not np.allclose(self.affine, grid.affine, rtol=1e-5, atol=1e-4):
+            return None
+        source = cast(nib.Nifti1Image, nib.load(self.scan)).header
+        header = type(source)()
+        for field in _PLACEMENT:
+            header[field] = source[field]
+        header["pixdim"][4:] = 0
+        return header
