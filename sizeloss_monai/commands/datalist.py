@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import argparse
 import logging
-import sys
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from io import StringIO
 from typing import Any
 
 __all__ = ["add"]
@@ -50,7 +50,7 @@ def _run(args: argparse.Namespace) -> None:
     """Build, save and summarise a data list."""
     from sizeloss_monai.data import make_datalist, save_datalist
 
-    with _printed_logs():  # they name the files that are not used
+    with _logs() as notes:  # they name the files that are not used
         datalist = make_datalist(
             args.dataset_dir,
             layout=args.layout,
@@ -66,17 +66,18 @@ def _run(args: argparse.Namespace) -> None:
         datalist["unannotated"] = args.unannotated
     save_datalist(datalist, args.output, overwrite=args.overwrite)
     print(_summary(datalist))
+    print(notes.getvalue(), end="")
 
 
 @contextmanager
-def _printed_logs() -> Iterator[None]:
-    """Print what the package logs, as it is."""
-    package = logging.getLogger("sizeloss_monai")
-    handler, level = logging.StreamHandler(sys.stdout), package.level
+def _logs() -> Iterator[StringIO]:
+    """The text that the package logs."""
+    package, text = logging.getLogger("sizeloss_monai"), StringIO()
+    handler, level = logging.StreamHandler(text), package.level
     package.addHandler(handler)
     package.setLevel(logging.INFO)
     try:
-        yield
+        yield text
     finally:
         package.removeHandler(handler)
         package.setLevel(level)

@@ -18,6 +18,7 @@ from sizeloss_monai.data.common_bounds import measure_common_bounds
 from sizeloss_monai.data.datalists import load_datalist, make_datalist, open_datalist, save_datalist
 from sizeloss_monai.data.findings import DataError, Finding
 from sizeloss_monai.data.integrity import verify_file
+from sizeloss_monai.data.layouts import unused_files
 from sizeloss_monai.data.phantoms import make_affine, make_cine_phantom, write_cine_phantoms
 from sizeloss_monai.data.published_sizes import published_range
 from sizeloss_monai.data.scans import find_scans
@@ -59,6 +60,7 @@ __all__ = [
     "save_datalist",
     "size_interval",
     "split_slices",
+    "unused_files",
     "verify_file",
     "write_cine_phantoms",
 ]

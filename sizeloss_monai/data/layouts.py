@@ -2,8 +2,8 @@
 
 A builder scans a folder and returns items ``{"image", "label", "weak_label", "case", "patient", "group"}``, sorted by
 case. Paths are relative to the folder, with forward slashes; `label`, `weak_label` and `group` are absent where there
-is none. :py:data:`LAYOUTS` holds what is known of each layout, names of the labels included. Files that are found and not
-used are logged with the reason; :py:func:`unused_files` lists them.
+is none. :py:data:`LAYOUTS` holds what is known of each layout, names of the labels included. Files that are found and
+not used are logged with the reason; :py:func:`unused_files` lists them.
 """
 
 from __future__ import annotations
@@ -202,9 +202,10 @@ def folder_items(dataset_dir: PathLike, weak_labels: bool = False, patient_patte
     """List the cases of any folder whose files are matched by name.
 
     Either sub-folders ``images``, ``labels`` and ``weak_labels``, where a label has the name of its image, with or
-    without one of the suffixes below; or one folder, where ``X.nii.gz`` is an image, ``X_label``, ``X_gt``, ``X_seg``
-    or ``X_segmentation`` its label, and ``X_weak_label`` or ``X_scribble`` its weak label. Formats are NIfTI,
-    MetaImage and NRRD, and may differ between an image and its label. Hidden files are ignored.
+    without one of the endings below; or one folder, where ``X.nii.gz`` is an image, ``X_label``, ``X_gt``, ``X_seg``,
+    ``X_mask``, ``X-label``, ``X.seg`` and the like its label (:py:func:`sizeloss_monai.data.names.read_folder` has them
+    all), and ``X_weak_label`` or ``X_scribble`` its weak label. Where a case has several labels, one is taken and a
+    warning names the others. Formats are NIfTI, MetaImage and NRRD, and may differ between an image and its label.
 
     Args:
         dataset_dir: the folder.
@@ -353,7 +354,8 @@ def unused_files(dataset_dir: PathLike, items: Sequence[Item], layout: str) -> l
     known = LAYOUTS[layout]
     searched = known.folders(root)
     used = [root / path for item in items for key in ("image", *_LABELS) for path in ensure_tuple(item.get(key, ()))]
-    used += [root / "dataset.json", root / "datalist.json", *(folder / "Info.cfg" for folder in searched)]
+    lists = (root / "dataset.json", root / "datalist.json", *(folder / "Info.cfg" for folder in searched))
+    used += [file for file in lists if file.is_file()]
     above = {folder for file in used for folder in file.parents if folder.is_relative_to(root)}
     folders: dict[Path, Role] = {root: "any", **dict.fromkeys(sorted(above), "any"), **searched}
     by_case = {item["case"]: item for item in items}
@@ -371,7 +373,7 @@ def unused_files(dataset_dir: PathLike, items: Sequence[Item], layout: str) -> l
             return "another label of a case", f"{by_case[entry.case][entry.kind]} is taken"
         return WEAK_LABEL_LEFT_OUT, ""
 
-    return unused_entries(root, folders, used, why)
+    return unused_entries(root, folders, used, why, by_case)
 
 
 def layout_info(dataset_dir: PathLike, layout: str) -> dict[str, Any]:
@@ -462,7 +464,8 @@ def _items(root: Path, folders: Mapping[Path, Role], weak_labels: bool, name: re
 
 def _entries(folders: Mapping[Path, Role], cases: Iterable[str] = ()) -> list[Entry]:
     """All that some folders hold; `cases` are the known ones."""
-    return [entry for folder, role in folders.items() for entry in read_folder(folder, role, set(cases))]
+    cases = set(cases)
+    return [entry for folder, role in folders.items() for entry in read_folder(folder, role, cases)]
 
 
 def _relative(root: Path, entry: Entry) -> str:

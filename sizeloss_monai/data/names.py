@@ -42,6 +42,7 @@ __all__ = [
 IMAGE_SUFFIXES = (".nii.gz", ".nii", ".mhd", ".mha", ".nrrd", ".nhdr")
 
 Kind = Literal["image", "label", "weak_label", "folder", "unusable"]
+_LABELS = ("label", "weak_label")
 Role = Literal["any", "image", "label", "weak_label"]
 """What a folder is for: ``"any"`` holds scans and annotations side by side."""
 
@@ -208,12 +209,20 @@ def read_folder(folder: Path, role: Role = "any", cases: Collection[str] = ()) -
     entries = [_entry(path) for path in sorted(folder.iterdir())]
     if role in ("label", "weak_label"):
         return [_as_label(entry, role, cases) for entry in entries]
-    stems = {entry.stem for entry in entries if entry.kind == "image"}
-    return [_beside_scans(entry, role, stems) for entry in entries]
+    scans: set[str] = set()
+    for entry in sorted(entries, key=lambda entry: len(entry.stem)):  # a scan before its annotations
+        named_otherwise = role == "image" and entry.kind in _LABELS and _annotation(entry.stem, scans)[0] not in scans
+        if entry.kind == "image" or named_otherwise:
+            scans.add(entry.stem)
+    return [_beside_scans(entry, scans) for entry in entries]
 
 
 def unused_entries(
-    root: Path, folders: Mapping[Path, Role], used: Iterable[Path], why: Callable[[Entry], tuple[str, str]]
+    root: Path,
+    folders: Mapping[Path, Role],
+    used: Iterable[Path],
+    why: Callable[[Entry], tuple[str, str]],
+    cases: Collection[str] = (),
 ) -> list[Unused]:
     """All that some folders hold, less what is used: no file can vanish between the two.
 
@@ -222,6 +231,7 @@ def unused_entries(
         folders: the folders that were searched, and what each is for.
         used: the files that are used. The voxel files that their headers name are used, too.
         why: the reason and a note for an image or an annotation that is not used.
+        cases: names of the cases, see :py:func:`read_folder`.
 
     Returns:
         The rest, in the order of the folders and by name.
@@ -232,7 +242,7 @@ def unused_entries(
     searched = {os.path.abspath(folder) for folder in folders}
     unused = []
     for folder, role in folders.items():
-        for entry in read_folder(folder, role):
+        for entry in read_folder(folder, role, cases):
             place = os.path.abspath(entry.path)
             if place in taken or place in searched:
                 continue
@@ -301,13 +311,18 @@ def _entry(path: Path) -> Entry:
     return Entry(path, kind, stem, case)
 
 
-def _annotation(stem: str) -> tuple[str, Kind]:
-    """The case that a stem names, and what its endings say. There may be several, as in ``a_gt.seg.nrrd``."""
+def _annotation(stem: str, cases: Collection[str] = ()) -> tuple[str, Kind]:
+    """The case that a stem names, and what its endings say.
+
+    There may be several endings, as in ``a_gt.seg.nrrd``. Of the known `cases` the one with the longest name is meant.
+    """
     case = stem
     kind: Kind = "image"
     while match := _ENDING.search(case):
         kind = "weak_label" if match["weak"] or kind == "weak_label" else "label"
         case = case[: match.start()]
+        if case in cases:
+            break
     return case, kind
 
 
@@ -331,23 +346,27 @@ def _is_dicom(path: Path) -> bool:
         return file.read(132)[128:] == b"DICM"
 
 
-def _as_label(entry: Entry, role: Literal["label", "weak_label"], cases: Collection[str]) -> Entry:
+def _as_label(entry: Entry, role: Kind, cases: Collection[str]) -> Entry:
     """An entry of a folder of labels. A label is weak if its folder or its name says so."""
-    if entry.kind not in ("image", "label", "weak_label"):
+    if entry.kind not in ("image", *_LABELS):
         return entry
-    kind: Kind = "weak_label" if "weak_label" in (role, entry.kind) else "label"
-    return replace(entry, kind=kind, case=entry.stem if entry.stem in cases else entry.case)
+    case = entry.stem if entry.stem in cases else _annotation(entry.stem, cases)[0]
+    return replace(entry, kind="weak_label" if "weak_label" in (role, entry.kind) else "label", case=case)
 
 
-def _beside_scans(entry: Entry, role: Role, stems: Collection[str]) -> Entry:
-    """An entry of a folder of scans, seen beside the `stems` of the scans."""
-    if entry.kind not in ("image", "label", "weak_label") or (entry.kind != "image" and entry.case in stems):
+def _beside_scans(entry: Entry, scans: Collection[str]) -> Entry:
+    """An entry of a folder of scans, seen beside the stems of the `scans`."""
+    if entry.kind not in ("image", *_LABELS):
         return entry
+    if entry.kind in _LABELS and entry.stem not in scans:
+        case, kind = _annotation(entry.stem, scans)
+        if case in scans:
+            return replace(entry, kind=kind, case=case)
     for separator in re.finditer(_SEPARATOR, entry.stem):
         head, tail = entry.stem[: separator.start()], entry.stem[separator.end() :]
-        if (head in stems and _WORD.search(tail)) or (tail in stems and _WORD.search(head)):
+        if (head in scans and _WORD.search(tail)) or (tail in scans and _WORD.search(head)):
             return replace(entry, kind="unusable", reason="named like an annotation of a scan, but not X_label")
-    return replace(entry, kind="image", case=entry.stem) if role == "image" else entry
+    return replace(entry, kind="image", case=entry.stem) if entry.stem in scans else entry
 
 
 def _voxel_files(header: Path) -> list[Path]:
@@ -358,10 +377,9 @@ def _voxel_files(header: Path) -> list[Path]:
         lines = file.read(1 << 20).decode("utf-8", "surrogateescape").splitlines()
     # "ElementDataFile = a.raw", "data file: a.raw", or after "LIST" one name a line
     names = {re.split(r"[=:]", line, maxsplit=1)[-1].strip() for line in lines}
-    patterns = [name.split() for name in names if "%" in name]  # slice%03d.raw 1 9 1
     found = [header.parent / name for name in names if name and "\0" not in name]
-    for pattern, *_ in patterns:
-        regex = re.compile(re.sub(r"%0?\d*d", r"\\d+", re.escape(pattern).replace(r"\%", "%")))
+    for pattern in (name.split()[0] for name in names if "%" in name):  # slice%03d.raw 1 9 1
+        regex = re.compile(re.sub(r"%0?\d*d", r"\\d+", re.escape(pattern)))
         found += [file for file in header.parent.iterdir() if regex.fullmatch(file.name)]
     return found
 
