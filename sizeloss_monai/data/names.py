@@ -330,14 +330,14 @@ def _no_image_reason(path: Path) -> str:
     """Why a file without the suffix of an image cannot be used."""
     name = path.name.lower()
     if name.endswith((".hdr", ".img", ".hdr.gz", ".img.gz")):
-        return "half of an .hdr/.img pair (convert to .nii)"
+        return "half of an .hdr/.img pair, convert it to .nii"
     if name.endswith((".dcm", ".dicom", ".ima")) or name == "dicomdir" or _is_dicom(path):
-        return "DICOM (use sizeloss-monai dicom, or convert to .nii)"
+        return "DICOM, use sizeloss-monai dicom or convert it to .nii"
     if name.endswith(_PACKED_SUFFIXES):
-        return "a packed file, but not .nii.gz (unpack it)"
+        return "a packed file other than .nii.gz, unpack it"
     if name.endswith(_TEXT_SUFFIXES):
         return _NO_IMAGE
-    return f"an unknown kind of file (expected {', '.join(IMAGE_SUFFIXES)})"
+    return f"an unknown kind of file, expected {', '.join(IMAGE_SUFFIXES)}"
 
 
 def _is_dicom(path: Path) -> bool:

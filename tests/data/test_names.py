@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import os
+import re
 import unicodedata
 from pathlib import Path
 
@@ -39,16 +40,16 @@ def dicom(path: Path) -> None:
 NOT_USED = {
     "b.nii.gz": (lambda path: path.symlink_to("nowhere/annexed.nii.gz"), "a link that points to nothing"),
     "loop.nii": (lambda path: path.symlink_to(path.name), "a link that points to nothing"),
-    "c.hdr": (Path.touch, "convert to .nii"),
-    "c.IMG": (Path.touch, "convert to .nii"),
-    "c.img.gz": (Path.touch, "convert to .nii"),
+    "c.hdr": (Path.touch, "convert it to .nii"),
+    "c.IMG": (Path.touch, "convert it to .nii"),
+    "c.img.gz": (Path.touch, "convert it to .nii"),
     "._a.nii.gz": (Path.touch, "hidden"),
     ".DS_Store": (Path.touch, "hidden"),
     ".nii.gz": (Path.touch, "hidden"),
     "d.minc": (Path.touch, "an unknown kind of file"),
-    "e.mha.gz": (Path.touch, "a packed file, but not .nii.gz"),
-    "e.gz": (Path.touch, "a packed file, but not .nii.gz"),
-    "f.zip": (Path.touch, "a packed file, but not .nii.gz"),
+    "e.mha.gz": (Path.touch, "a packed file other than .nii.gz"),
+    "e.gz": (Path.touch, "a packed file other than .nii.gz"),
+    "f.zip": (Path.touch, "a packed file other than .nii.gz"),
     "g.dcm": (Path.touch, "use sizeloss-monai dicom"),
     "IM000001": (dicom, "use sizeloss-monai dicom"),
     "readme.txt": (Path.touch, "not an image"),
@@ -231,6 +232,18 @@ def test_the_command_names_them(tmp_path: Path, capsys: pytest.CaptureFixture) -
     (item,) = load_datalist(output, root)["training"]
     assert item["label"] == str(root / "a-label.nrrd")
     assert not logging.getLogger("sizeloss_monai").handlers
+
+
+def test_the_tutorial_says_what_is_said(tmp_path: Path) -> None:
+    page = (Path(__file__).resolve().parents[2] / "docs" / "own_data.md").read_text(encoding="utf-8")
+    table = page.partition("\n| beside `a.nii.gz` | `datalist` says |\n")[2].partition("\n\n")[0].splitlines()[1:]
+    rows = [[cell.strip() for cell in row.strip("|").split("|")] for row in table]
+    touch(tmp_path, "a.nii.gz")
+    for files, _ in rows:
+        for name in re.findall("`([^`]+)`", files):
+            NOT_USED.get(name, (Path.touch, ""))[0](tmp_path / name)
+    lines = unused_lines(unused_files(tmp_path, LAYOUTS["folder"].items(tmp_path), "folder"))
+    assert sorted(said.strip("`") for _, said in rows) == sorted(lines)
 
 
 def test_a_name_that_is_no_text(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
