@@ -253,7 +253,7 @@ def open_datalist(
             (all of them are named, up to 20).
     """
     root = existing_path(dataset_dir)
-    if not root.is_dir():
+    if not os.path.isdir(root):
         raise DataError(f"dataset_dir '{root}' is not a folder.")
     if not datalist_file and (root / "datalist.json").is_file():
         datalist_file = root / "datalist.json"

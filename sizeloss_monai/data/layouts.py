@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import json
 import logging
+import os
 import re
 import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -400,7 +401,7 @@ def layout_info(dataset_dir: PathLike, layout: str) -> dict[str, Any]:
 def _folder(dataset_dir: PathLike) -> Path:
     """The folder as a path, if it exists and holds anything."""
     root = existing_path(dataset_dir)
-    if not root.is_dir():
+    if not os.path.isdir(root):
         raise DataError(f"dataset_dir '{root}' is not a folder.")
     if not any(root.iterdir()):
         raise DataError(f"dataset_dir '{root}' is empty.")
@@ -444,7 +445,7 @@ def _items(root: Path, folders: Mapping[Path, Role], weak_labels: bool, name: re
         DataError: if a case is there twice, or, where `name` is None, a label has no image.
     """
     images: dict[str, Entry] = {}
-    for entry in _entries(folders):
+    for entry in _entries({folder: role for folder, role in folders.items() if role in ("any", "image")}):
         if entry.kind != "image" or (name is not None and not name.fullmatch(entry.case)):
             continue
         if entry.case in images:

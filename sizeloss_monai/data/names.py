@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 import os
 import re
+import stat
 import unicodedata
 from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, replace
@@ -64,11 +65,18 @@ _LABEL_WORDS = (
 _ENDING = re.compile(
     rf"(?:^|{_SEPARATOR}+)(?:(?P<weak>{'|'.join(_WEAK_WORDS)})|{'|'.join(_LABEL_WORDS)})$", re.IGNORECASE
 )
+_BEGINNING = re.compile(
+    rf"(?:{'|'.join((*_WEAK_WORDS, *_LABEL_WORDS))})(?:{_SEPARATOR}+|(?=\d))(?P<rest>.+)", re.IGNORECASE
+)
+_PART = re.compile(rf"{_SEPARATOR}|(?<=[^\W\d_])(?=\d)")
+"""Where the last part of a name may begin: ``0`` in ``volume-0``, ``0001`` in ``img0001``."""
 _WORD = re.compile(
     rf"(?:^|{_SEPARATOR})(?:{'|'.join((*_WEAK_WORDS, *_LABEL_WORDS))})\d*(?:$|{_SEPARATOR})", re.IGNORECASE
 )
 
 _DANGLING = "a link that points to nothing"
+_FORBIDDEN = "a file that may not be read"
+_FOLDER = "a folder"
 _HIDDEN = "hidden"
 _NO_IMAGE = "not an image"
 LEFT_OUT = "left out by the pattern"
@@ -152,7 +160,7 @@ def existing_path(path: PathLike) -> Path:
     found = Path(path.anchor)
     for part in path.parts[bool(path.anchor) :]:
         child = found / part
-        if not os.path.lexists(child) and found.is_dir():
+        if not os.path.lexists(child) and os.path.isdir(found):
             name = _composed(part)
             child = next((other for other in sorted(found.iterdir()) if _composed(other.name) == name), child)
         found = child
@@ -161,15 +169,17 @@ def existing_path(path: PathLike) -> Path:
 
 def no_file_reason(path: Path) -> str:
     """Why a path is no file that can be read; empty if it is one."""
-    if path.is_symlink() and not path.exists():
-        return _DANGLING
-    if not path.exists():
-        return "nothing"
-    if path.is_dir():
-        return "a folder"
-    if not path.is_file():
+    try:
+        mode = os.stat(path).st_mode
+    except PermissionError:
+        return _FORBIDDEN
+    except (OSError, ValueError):  # names that are too long or hold a zero byte are nowhere
+        return _DANGLING if os.path.islink(path) else "nothing"
+    if stat.S_ISDIR(mode):
+        return _FOLDER
+    if not stat.S_ISREG(mode):
         return "neither a file nor a folder"
-    return "" if os.access(path, os.R_OK) else "a file that may not be read"
+    return "" if os.access(path, os.R_OK) else _FORBIDDEN
 
 
 def label_rank(entry: Entry) -> tuple[bool, int, str]:
@@ -214,7 +224,9 @@ def read_folder(folder: Path, role: Role = "any", cases: Collection[str] = ()) -
         named_otherwise = role == "image" and entry.kind in _LABELS and _annotation(entry.stem, scans)[0] not in scans
         if entry.kind == "image" or named_otherwise:
             scans.add(entry.stem)
-    return [_beside_scans(entry, scans) for entry in entries]
+    # segmentation-0 beside volume-0
+    last_parts = {stem[part.end() :] for stem in scans if not _BEGINNING.match(stem) for part in _PART.finditer(stem)}
+    return [_beside_scans(entry, scans, last_parts) for entry in entries]
 
 
 def unused_entries(
@@ -300,11 +312,11 @@ def _entry(path: Path) -> Entry:
         return Entry(path, "unusable", reason=_HIDDEN)
     if any(unicodedata.category(character) in ("Cc", "Cs") for character in name):
         return Entry(path, "unusable", reason="a name with control characters, or not in UTF-8: rename it")
-    stem = image_stem(name)
-    if path.is_dir():
+    stem, reason = image_stem(name), no_file_reason(path)
+    if reason == _FOLDER:
         reason = "a folder named like an image" if stem else "a sub-folder that is not searched"
         return Entry(path, "folder", stem, reason=reason)
-    reason = no_file_reason(path) or ("" if stem else _no_image_reason(path))
+    reason = reason or ("" if stem else _no_image_reason(path))
     if reason:
         return Entry(path, "unusable", stem, _annotation(stem)[0], reason)
     case, kind = _annotation(stem)
@@ -354,18 +366,21 @@ def _as_label(entry: Entry, role: Kind, cases: Collection[str]) -> Entry:
     return replace(entry, kind="weak_label" if "weak_label" in (role, entry.kind) else "label", case=case)
 
 
-def _beside_scans(entry: Entry, scans: Collection[str]) -> Entry:
-    """An entry of a folder of scans, seen beside the stems of the `scans`."""
+def _beside_scans(entry: Entry, scans: Collection[str], last_parts: Collection[str]) -> Entry:
+    """An entry of a folder of scans, seen beside the stems of the `scans` and the last parts of these stems."""
     if entry.kind not in ("image", *_LABELS):
         return entry
     if entry.kind in _LABELS and entry.stem not in scans:
         case, kind = _annotation(entry.stem, scans)
         if case in scans:
             return replace(entry, kind=kind, case=case)
+    beginning = _BEGINNING.match(entry.stem)
+    like = beginning is not None and beginning["rest"] in last_parts
     for separator in re.finditer(_SEPARATOR, entry.stem):
         head, tail = entry.stem[: separator.start()], entry.stem[separator.end() :]
-        if (head in scans and _WORD.search(tail)) or (tail in scans and _WORD.search(head)):
-            return replace(entry, kind="unusable", reason="named like an annotation of a scan, but not X_label")
+        like |= (head in scans and bool(_WORD.search(tail))) or (tail in scans and bool(_WORD.search(head)))
+    if like:
+        return replace(entry, kind="unusable", reason="named like an annotation of a scan, but not X_label")
     return replace(entry, kind="image", case=entry.stem) if entry.stem in scans else entry
 
 

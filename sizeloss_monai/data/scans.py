@@ -47,10 +47,10 @@ def find_scans(path: str | Path, pattern: str = "*") -> list[dict[str, str]]:
     path = existing_path(path)
     if "/" in pattern:
         raise DataError(f"pattern must be of file names, such as '*_ED*', got {pattern!r}.")
-    if path.is_dir():
+    reason = no_file_reason(path)
+    if reason == "a folder":
         return _scans_of_folder(path, normalize("NFC", pattern))
     name = normalize("NFC", path.name)
-    reason = no_file_reason(path)
     if reason:
         raise DataError(f"key 'image': found {reason} at {str(path)!r}, expected a scan or a folder of scans.")
     if not image_stem(name):

@@ -130,6 +130,18 @@ def test_annotations_that_name_no_scan(tmp_path: Path, name: str) -> None:
         LAYOUTS["folder"].items(tmp_path)
 
 
+@pytest.mark.parametrize(
+    ("scan", "annotation"),
+    [("volume-0", "segmentation-0"), ("img0001", "label0001"), ("scan_p_1", "mask_p_1"), ("a", "a-label_1")],
+)
+def test_annotations_that_begin_or_go_on_otherwise(tmp_path: Path, scan: str, annotation: str) -> None:
+    touch(tmp_path, f"{scan}.nii", f"{annotation}.nii")
+    assert [item["case"] for item in find_scans(tmp_path)] == [scan]
+    assert list(reasons(tmp_path)) == [f"{annotation}.nii"]
+    (tmp_path / f"{scan}.nii").unlink()
+    assert [item["case"] for item in find_scans(tmp_path)] == [annotation]  # alone, it may be a scan
+
+
 def test_annotations_of_a_scan_named_like_an_annotation(tmp_path: Path) -> None:
     touch(tmp_path, "images/p_seg.nii", "labels/p_seg_gt.nii", "images/p_seg_scribble.nii", "labels/p_seg.nrrd")
     (item,) = LAYOUTS["folder"].items(tmp_path, weak_labels=True)
@@ -314,9 +326,10 @@ def test_home_is_expanded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> No
 
 
 @pytest.mark.parametrize("call", [find_scans, make_datalist, open_datalist])
-def test_home_of_an_unknown_user(call) -> None:
-    with pytest.raises(DataError, match=r"found nothing|is not a folder"):
-        call("~no_such_user/scans")
+def test_folders_that_cannot_be(call) -> None:
+    for path in ("~no_such_user/scans", "x" * 5000, "\0"):
+        with pytest.raises(DataError, match=r"found nothing|is not a folder"):
+            call(path)
 
 
 def test_lists_with_paths_that_are_no_files(tmp_path: Path) -> None:
