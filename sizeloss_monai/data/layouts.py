@@ -444,8 +444,10 @@ def _items(root: Path, folders: Mapping[Path, Role], weak_labels: bool, name: re
     Raises:
         DataError: if a case is there twice, or, where `name` is None, a label has no image.
     """
+    of_labels = {folder: role for folder, role in folders.items() if role in _LABELS}
+    entries = _entries({folder: role for folder, role in folders.items() if folder not in of_labels})
     images: dict[str, Entry] = {}
-    for entry in _entries({folder: role for folder, role in folders.items() if role in ("any", "image")}):
+    for entry in entries:
         if entry.kind != "image" or (name is not None and not name.fullmatch(entry.case)):
             continue
         if entry.case in images:
@@ -453,7 +455,7 @@ def _items(root: Path, folders: Mapping[Path, Role], weak_labels: bool, name: re
             raise DataError(f"case '{entry.case}' is there twice, as '{first.name}' and '{second.name}'.")
         images[entry.case] = entry
     items = {case: {"case": case, "patient": case, "image": _relative(root, images[case])} for case in images}
-    entries = _entries(folders, images)
+    entries += _entries(of_labels, images)
     if name is None:
         _check_orphans(entries, images)
     for entry in sorted(entries, key=label_rank):

@@ -216,7 +216,7 @@ def read_folder(folder: Path, role: Role = "any", cases: Collection[str] = ()) -
     Raises:
         OSError: if the folder cannot be read.
     """
-    entries = [_entry(path) for path in sorted(folder.iterdir())]
+    entries = [_entry(path) for path in sorted(folder.iterdir(), key=lambda path: path.name)]
     if role in ("label", "weak_label"):
         return [_as_label(entry, role, cases) for entry in entries]
     scans: set[str] = set()
