@@ -73,7 +73,9 @@ def _run(args: argparse.Namespace) -> int:
 
     from sizeloss_monai.data import load_datalist, save_datalist
     from sizeloss_monai.data.bounds_proposal import add_bounds, propose_from_cases, propose_published, review_bounds
+    from sizeloss_monai.data.names import existing_path
 
+    args.datalist = existing_path(args.datalist)
     datalist = load_datalist(args.datalist, args.dataset_dir)
     if args.published:
         proposal = propose_published(datalist, dict(args.published), args.margin)

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import argparse
+import logging
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from io import StringIO
 from typing import Any
 
 __all__ = ["add"]
@@ -47,21 +50,37 @@ def _run(args: argparse.Namespace) -> None:
     """Build, save and summarise a data list."""
     from sizeloss_monai.data import make_datalist, save_datalist
 
-    datalist = make_datalist(
-        args.dataset_dir,
-        layout=args.layout,
-        seed=args.seed,
-        num_validation=args.num_validation,
-        num_test=args.num_test,
-        weak_labels=args.weak_labels,
-        patient_pattern=args.patient_pattern,
-    )
+    with _logs() as notes:  # they name the files that are not used
+        datalist = make_datalist(
+            args.dataset_dir,
+            layout=args.layout,
+            seed=args.seed,
+            num_validation=args.num_validation,
+            num_test=args.num_test,
+            weak_labels=args.weak_labels,
+            patient_pattern=args.patient_pattern,
+        )
     if args.labels:
         datalist["labels"] = dict(_named(text) for text in args.labels)
     if args.unannotated is not None:
         datalist["unannotated"] = args.unannotated
     save_datalist(datalist, args.output, overwrite=args.overwrite)
     print(_summary(datalist))
+    print(notes.getvalue(), end="")
+
+
+@contextmanager
+def _logs() -> Iterator[StringIO]:
+    """The text that the package logs."""
+    package, text = logging.getLogger("sizeloss_monai"), StringIO()
+    handler, level = logging.StreamHandler(text), package.level
+    package.addHandler(handler)
+    package.setLevel(logging.INFO)
+    try:
+        yield text
+    finally:
+        package.removeHandler(handler)
+        package.setLevel(level)
 
 
 def _summary(datalist: Mapping[str, Any]) -> str:

@@ -19,6 +19,7 @@ from sizeloss_monai.data.datalists import load_datalist, make_datalist, open_dat
 from sizeloss_monai.data.findings import DataError, Finding
 from sizeloss_monai.data.grid import Grid, read_grid
 from sizeloss_monai.data.integrity import verify_file
+from sizeloss_monai.data.layouts import unused_files
 from sizeloss_monai.data.mask_writer import MaskWriter
 from sizeloss_monai.data.match_grid import MatchGridD, MatchGridd, MatchGridDict
 from sizeloss_monai.data.phantoms import make_affine, make_cine_phantom, write_cine_phantoms
@@ -70,6 +71,7 @@ __all__ = [
     "save_datalist",
     "size_interval",
     "split_slices",
+    "unused_files",
     "verify_file",
     "write_cine_phantoms",
 ]

@@ -8,6 +8,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
+from unicodedata import normalize
 
 from monai.config import PathLike
 from monai.utils import ensure_tuple
@@ -15,7 +16,7 @@ from monai.utils import ensure_tuple
 from sizeloss_monai.data.draws import random_key
 from sizeloss_monai.data.findings import DataError, Finding, Place, counted, listed
 from sizeloss_monai.data.layouts import LAYOUTS, Item, detect_layout, layout_info, set_patients
-from sizeloss_monai.data.names import image_stem
+from sizeloss_monai.data.names import existing_path, expanded, image_stem, is_path, no_file_reason
 
 __all__ = [
     "SECTIONS",
@@ -83,6 +84,9 @@ def make_datalist(
 ) -> dict[str, Any]:
     """Build a data list from a folder.
 
+    Files that are not used are logged with the reason: as warnings, hidden files, texts and what is not asked for as
+    information. See :py:func:`sizeloss_monai.data.layouts.unused_files` for them as a list.
+
     Patients without any annotation are for training, where their tags and bounds can be of use, and do not count in the
     fractions; where no patient has any, all are drawn from.
 
@@ -108,6 +112,7 @@ def make_datalist(
     """
     if layout != "auto" and layout not in LAYOUTS:
         raise DataError(f"layout must be one of auto, {', '.join(LAYOUTS)}, got '{layout}'.")
+    dataset_dir = existing_path(dataset_dir)
     if layout == "auto":
         layout = detect_layout(dataset_dir)
     items = set_patients(LAYOUTS[layout].items(dataset_dir, weak_labels=weak_labels), patient_pattern)
@@ -137,7 +142,7 @@ def save_datalist(datalist: Mapping[str, Any], path: PathLike, overwrite: bool =
     Raises:
         FileExistsError: if the file exists with other content and `overwrite` is false.
     """
-    path = Path(path)
+    path = expanded(path)
     text = json.dumps(datalist, indent=2, ensure_ascii=False) + "\n"
     if path.exists() and not overwrite:
         if path.read_text(encoding="utf-8") == text:
@@ -184,7 +189,7 @@ def parse_datalist(path: PathLike, base_dir: PathLike | None = None) -> tuple[di
     Raises:
         DataError: if the file does not exist or is no data list.
     """
-    path = Path(path).expanduser()
+    path = existing_path(path)
     try:
         datalist = json.loads(path.read_text(encoding="utf-8"))
     except OSError as err:
@@ -247,8 +252,8 @@ def open_datalist(
             asked for is empty; if a patient is in two sections or a case is listed twice; if files are missing
             (all of them are named, up to 20).
     """
-    root = Path(dataset_dir).expanduser()
-    if not root.is_dir():
+    root = existing_path(dataset_dir)
+    if not os.path.isdir(root):
         raise DataError(f"dataset_dir '{root}' is not a folder.")
     if not datalist_file and (root / "datalist.json").is_file():
         datalist_file = root / "datalist.json"
@@ -299,14 +304,8 @@ def _entry_findings(entry: Any, name: str) -> list[Finding]:
     return [
         Place(name, key).error("list-form", _shown(item[key]), "a file, or a list of files")
         for key in _PATH_KEYS
-        if item.get(key) is not None and not _is_path(item[key])
+        if item.get(key) is not None and not is_path(item[key])
     ]
-
-
-def _is_path(value: Any) -> bool:
-    """Whether a value of JSON is a path or a list of paths, one a channel."""
-    paths = value if isinstance(value, list) else [value]
-    return bool(paths) and all(isinstance(path, str) and path for path in paths)
 
 
 def _shown(value: Any) -> str:
@@ -320,16 +319,18 @@ def _normalised(entry: Any) -> Item:
     item = {"image": entry} if isinstance(entry, str) else entry
     item = {key: value for key, value in item.items() if value is not None or key not in _PATH_KEYS}
     name = Path(ensure_tuple(item["image"])[0]).name
-    case = str(item.get("case", image_stem(name) or Path(name).stem))
-    return {**item, "case": case, "patient": str(item.get("patient", case))}
+    case = normalize("NFC", str(item.get("case", image_stem(name) or Path(name).stem)))
+    return {**item, "case": case, "patient": normalize("NFC", str(item.get("patient", case)))}
 
 
 def _absolute(datalist: Mapping[str, Any], base_dir: PathLike) -> dict[str, Any]:
-    """The data list with absolute paths."""
-    base = os.path.abspath(Path(base_dir).expanduser())
+    """The data list with absolute paths, in the form that the disk has."""
+    base = os.path.abspath(existing_path(base_dir))
 
     def absolute(path: Any) -> Any:
-        return os.path.normpath(os.path.join(base, path)) if isinstance(path, str) else [absolute(p) for p in path]
+        if not isinstance(path, str):
+            return [absolute(p) for p in path]
+        return str(existing_path(os.path.normpath(os.path.join(base, expanded(path)))))
 
     result = dict(datalist)
     for section in SECTIONS:
@@ -359,12 +360,12 @@ def _check(datalist: Mapping[str, Any], base_dir: PathLike, sections: Sequence[s
     if leaks:
         raise DataError(f"patients in two sections: {listed(leaks)}.")
     missing = [
-        f"'{path}' ({key} of case '{item['case']}')"
+        f"'{path}' ({key} of case '{item['case']}'{'' if reason == 'nothing' else f': {reason}'})"
         for section in sections
         for item in datalist[section]
         for key in _PATH_KEYS
         for path in ensure_tuple(item.get(key, ()))
-        if not Path(base_dir, path).exists()
+        if (reason := no_file_reason(expanded(base_dir) / path))
     ]
     if missing:
         raise DataError(f"{counted(len(missing), 'missing file')}: {listed(missing)}.")

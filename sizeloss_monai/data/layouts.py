@@ -2,23 +2,43 @@
 
 A builder scans a folder and returns items ``{"image", "label", "weak_label", "case", "patient", "group"}``, sorted by
 case. Paths are relative to the folder, with forward slashes; `label`, `weak_label` and `group` are absent where there
-is none. :py:data:`LAYOUTS` holds what is known of each layout, names of the labels included.
+is none. :py:data:`LAYOUTS` holds what is known of each layout, names of the labels included. Files that are found and
+not used are logged with the reason; :py:func:`unused_files` lists them.
 """
 
 from __future__ import annotations
 
 import json
+import logging
+import os
 import re
 import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from unicodedata import normalize
 
 from monai.config import PathLike
+from monai.utils import ensure_tuple
 
 from sizeloss_monai.data.findings import DataError, listed
-from sizeloss_monai.data.names import LABEL_SUFFIX, WEAK_LABEL_SUFFIX, image_stem
+from sizeloss_monai.data.names import (
+    TEST_CASE,
+    WEAK_LABEL_LEFT_OUT,
+    Entry,
+    Role,
+    Unused,
+    existing_path,
+    expanded,
+    image_stem,
+    is_path,
+    label_rank,
+    log_unused,
+    read_folder,
+    unused_entries,
+    unused_lines,
+)
 
 __all__ = [
     "LAYOUTS",
@@ -31,8 +51,11 @@ __all__ = [
     "layout_info",
     "promise12_items",
     "set_patients",
+    "unused_files",
     "vertebral_items",
 ]
+
+logger = logging.getLogger(__name__)
 
 Item = dict[str, Any]
 
@@ -41,6 +64,7 @@ _ACDC_GROUPS = ("DCM", "HCM", "MINF", "NOR", "RV")  # of patients 001-020, 021-0
 _PROMISE12_CASE = re.compile(r"Case\d{2}")
 _VERTEBRAL_CASE = re.compile(r"Img_\d{2}")
 _VERTEBRAL_LABEL = re.compile(r"Img_\d{2}_Labels")
+_LABELS = frozenset({"label", "weak_label"})
 
 
 @dataclass(frozen=True)
@@ -54,6 +78,8 @@ class Layout:
         labels: name of every class, by its id as a string. Empty where the layout does not tell.
         items: the builder, called with the folder and ``weak_labels=``.
         matches: whether a folder has this layout.
+        folders: the folders that are searched, and what each is for.
+        expected: what a folder of this layout holds, for messages.
         unannotated: the id of voxels in weak labels that nobody annotated, where it is not the usual 255.
     """
 
@@ -63,6 +89,8 @@ class Layout:
     labels: Mapping[str, str]
     items: Callable[..., list[Item]]
     matches: Callable[[Path], bool]
+    folders: Callable[[Path], dict[Path, Role]]
+    expected: str
     unannotated: int | None = None
 
 
@@ -85,13 +113,10 @@ def acdc_items(dataset_dir: PathLike, weak_labels: bool = False) -> list[Item]:
     root = _folder(dataset_dir)
     items = []
     for folder in _acdc_patients(root):
-        files = _images(folder)
-        for stem in files:
-            if re.fullmatch(rf"{folder.name}_frame\d+", stem):
-                weak = files.get(f"{stem}_scribble") if weak_labels else None
-                group = _acdc_group(folder)
-                items.append(_item(root, stem, folder.name, files[stem], files.get(f"{stem}_gt"), weak, group))
-    return _found(items, root, "patientNNN/patientNNN_frameFF.nii.gz")
+        frames = _items(root, {folder: "any"}, weak_labels, re.compile(rf"{folder.name}_frame\d+"))
+        group = _acdc_group(folder)
+        items += [{**item, "patient": folder.name, **({"group": group} if group else {})} for item in frames]
+    return _found(items, root, "acdc")
 
 
 def promise12_items(dataset_dir: PathLike, weak_labels: bool = False) -> list[Item]:
@@ -108,7 +133,7 @@ def promise12_items(dataset_dir: PathLike, weak_labels: bool = False) -> list[It
         DataError: if the folder does not exist or holds no such case.
     """
     root = _folder(dataset_dir)
-    return _found(_pairs(root, _images(root), _PROMISE12_CASE, "_segmentation", weak_labels), root, "CaseNN.mhd")
+    return _found(_items(root, {root: "any"}, weak_labels, _PROMISE12_CASE), root, "promise12")
 
 
 def vertebral_items(dataset_dir: PathLike, weak_labels: bool = False) -> list[Item]:
@@ -129,9 +154,7 @@ def vertebral_items(dataset_dir: PathLike, weak_labels: bool = False) -> list[It
         DataError: if the folder does not exist, holds no such case, or one twice.
     """
     root = _folder(dataset_dir)
-    return _found(
-        _pairs(root, _images(*_vertebral_folders(root)), _VERTEBRAL_CASE, "_Labels", weak_labels), root, "Img_NN.nii"
-    )
+    return _found(_items(root, _vertebral_folders(root), weak_labels, _VERTEBRAL_CASE), root, "vertebral")
 
 
 def decathlon_items(dataset_dir: PathLike, weak_labels: bool = False, patient_pattern: str | None = None) -> list[Item]:
@@ -157,7 +180,7 @@ def decathlon_items(dataset_dir: PathLike, weak_labels: bool = False, patient_pa
     task = _decathlon_task(root)
     if task is None:
         raise DataError(f"no Decathlon task in '{root}': expected a dataset.json with a list 'training'.")
-    entries = [entry for entry in task["training"] if not Path(str(entry["image"])).name.startswith("._")]
+    entries = [entry for entry in task["training"] if not Path(ensure_tuple(entry["image"])[0]).name.startswith("._")]
     if task.get("numTraining", len(entries)) != len(entries):
         warnings.warn(
             f"'{root / 'dataset.json'}' says numTraining={task['numTraining']} but lists {len(entries)} cases.",
@@ -167,22 +190,23 @@ def decathlon_items(dataset_dir: PathLike, weak_labels: bool = False, patient_pa
     for entry in entries:
         item = {key: value for key, value in entry.items() if key != "weak_label" or weak_labels}
         for key in {"image", "label", "weak_label"} & item.keys():
-            if isinstance(item[key], str):
-                item[key] = Path(item[key]).as_posix()
-        first = item["image"] if isinstance(item["image"], str) else item["image"][0]
-        item.setdefault("case", image_stem(Path(first).name))
+            paths = [_on_disk(root, path) for path in ensure_tuple(item[key])]
+            item[key] = paths if isinstance(item[key], list) else paths[0]
+        name = normalize("NFC", Path(ensure_tuple(item["image"])[0]).name)
+        item.setdefault("case", image_stem(name) or name)
         item.setdefault("patient", item["case"])
         items.append(item)
-    return set_patients(_found(items, root, "a dataset.json with training cases"), patient_pattern)
+    return set_patients(_found(items, root, "decathlon"), patient_pattern)
 
 
 def folder_items(dataset_dir: PathLike, weak_labels: bool = False, patient_pattern: str | None = None) -> list[Item]:
     """List the cases of any folder whose files are matched by name.
 
     Either sub-folders ``images``, ``labels`` and ``weak_labels``, where a label has the name of its image, with or
-    without one of the suffixes below; or one folder, where ``X.nii.gz`` is an image, ``X_label``, ``X_gt``, ``X_seg``
-    or ``X_segmentation`` its label, and ``X_weak_label`` or ``X_scribble`` its weak label. Formats are NIfTI,
-    MetaImage and NRRD, and may differ between an image and its label. Hidden files are ignored.
+    without one of the endings below; or one folder, where ``X.nii.gz`` is an image, ``X_label``, ``X_gt``, ``X_seg``,
+    ``X_mask``, ``X-label``, ``X.seg`` and the like its label (:py:func:`sizeloss_monai.data.names.read_folder` has them
+    all), and ``X_weak_label`` or ``X_scribble`` its weak label. Where a case has several labels, one is taken and a
+    warning names the others. Formats are NIfTI, MetaImage and NRRD, and may differ between an image and its label.
 
     Args:
         dataset_dir: the folder.
@@ -196,24 +220,8 @@ def folder_items(dataset_dir: PathLike, weak_labels: bool = False, patient_patte
         DataError: if the folder does not exist, holds no image, a case twice, or a label without an image.
     """
     root = _folder(dataset_dir)
-    folders = _sub_folders(root)
-    if "images" in folders:
-        images = _images(folders["images"])
-        labels = _images(folders["labels"]) if "labels" in folders else {}
-        weak = _images(folders["weak_labels"]) if "weak_labels" in folders else {}
-    else:
-        files = _images(root)
-        weak = {stem: file for stem, file in files.items() if WEAK_LABEL_SUFFIX.search(stem)}
-        labels = {stem: file for stem, file in files.items() if stem not in weak and LABEL_SUFFIX.search(stem)}
-        images = {stem: file for stem, file in files.items() if stem not in weak and stem not in labels}
-    labels = _by_case(labels, images, LABEL_SUFFIX)
-    weak = _by_case(weak, images, WEAK_LABEL_SUFFIX)
-    items = [
-        _item(root, case, case, image, labels.get(case), weak.get(case) if weak_labels else None)
-        for case, image in images.items()
-    ]
-    expected = "images in NIfTI, MetaImage or NRRD (of sub-folders only images, labels and weak_labels are searched)"
-    return set_patients(_found(items, root, expected), patient_pattern)
+    items = _items(root, _case_folders(root), weak_labels)
+    return set_patients(_found(items, root, "folder"), patient_pattern)
 
 
 def set_patients(items: Sequence[Item], pattern: str | None) -> list[Item]:
@@ -256,6 +264,8 @@ LAYOUTS: dict[str, Layout] = {
         {},
         decathlon_items,
         lambda root: _decathlon_task(root) is not None,
+        lambda root: _decathlon_folders(root),
+        "a dataset.json with training cases",
     ),
     "acdc": Layout(
         "ACDC",
@@ -264,6 +274,8 @@ LAYOUTS: dict[str, Layout] = {
         {"0": "background", "1": "right ventricle", "2": "myocardium", "3": "left ventricle"},
         acdc_items,
         lambda root: bool(_acdc_patients(root)),
+        lambda root: dict.fromkeys(_acdc_patients(root), "any"),
+        "patientNNN/patientNNN_frameFF.nii.gz",
         unannotated=4,
     ),
     "promise12": Layout(
@@ -273,6 +285,8 @@ LAYOUTS: dict[str, Layout] = {
         {"0": "background", "1": "prostate"},
         promise12_items,
         lambda root: any(_PROMISE12_CASE.fullmatch(stem) for stem in _stems(root)),
+        lambda root: {root: "any"},
+        "CaseNN.mhd",
     ),
     "vertebral": Layout(
         "Vertebral bodies",
@@ -283,6 +297,8 @@ LAYOUTS: dict[str, Layout] = {
         lambda root: any(
             _VERTEBRAL_LABEL.fullmatch(stem) for folder in _vertebral_folders(root) for stem in _stems(folder)
         ),
+        lambda root: _vertebral_folders(root),
+        "Img_NN.nii",
     ),
     "folder": Layout(
         "Folder",
@@ -291,6 +307,8 @@ LAYOUTS: dict[str, Layout] = {
         {},
         folder_items,
         lambda root: bool(_stems(_sub_folders(root).get("images", root))),
+        lambda root: _case_folders(root),
+        "images in NIfTI, MetaImage or NRRD (of sub-folders only images, labels and weak_labels are searched)",
     ),
 }
 """The known layouts, in the order in which they are tried."""
@@ -314,8 +332,49 @@ def detect_layout(dataset_dir: PathLike) -> str:
             return key
     raise DataError(
         f"'{root}' has no known layout ({', '.join(LAYOUTS)}): expected a dataset.json, patientNNN/, CaseNN.mhd, "
-        "Img_NN.nii with Img_NN_Labels.nii, images/, or image files in NIfTI, MetaImage or NRRD."
+        "Img_NN.nii with Img_NN_Labels.nii, images/, or image files in NIfTI, MetaImage or NRRD"
+        f"{_found_instead(root, 'folder')}."
     )
+
+
+def unused_files(dataset_dir: PathLike, items: Sequence[Item], layout: str) -> list[Unused]:
+    """Name all that a folder holds and its items do not use, with the reason.
+
+    Args:
+        dataset_dir: the folder.
+        items: what the layout's builder made of it, with paths relative to the folder.
+        layout: a key of :py:data:`LAYOUTS`.
+
+    Returns:
+        The files; of a sub-folder that is not searched, its name and the number of its files.
+
+    Raises:
+        DataError: if the folder does not exist or is empty.
+    """
+    root = _folder(dataset_dir)
+    known = LAYOUTS[layout]
+    searched = known.folders(root)
+    used = [root / path for item in items for key in ("image", *_LABELS) for path in ensure_tuple(item.get(key, ()))]
+    lists = (root / "dataset.json", root / "datalist.json", *(folder / "Info.cfg" for folder in searched))
+    used += [file for file in lists if file.is_file()]
+    above = {folder for file in used for folder in file.parents if folder.is_relative_to(root)}
+    folders: dict[Path, Role] = {root: "any", **dict.fromkeys(sorted(above), "any"), **searched}
+    by_case = {item["case"]: item for item in items}
+    no_case = "outside of images, labels and weak_labels" if layout == "folder" else f"not named {known.expected}"
+
+    def why(entry: Entry) -> tuple[str, str]:
+        if layout == "decathlon":
+            tests = entry.path.parent.name.lower() == "imagests"
+            return TEST_CASE if tests else "not listed in dataset.json", ""
+        if entry.kind == "image" or entry.path.parent not in searched:
+            return no_case, ""
+        if entry.case not in by_case:
+            return "a label without an image", ""
+        if entry.kind in by_case[entry.case]:
+            return "another label of a case", f"{by_case[entry.case][entry.kind]} is taken"
+        return WEAK_LABEL_LEFT_OUT, ""
+
+    return unused_entries(root, folders, used, why, by_case)
 
 
 def layout_info(dataset_dir: PathLike, layout: str) -> dict[str, Any]:
@@ -335,44 +394,37 @@ def layout_info(dataset_dir: PathLike, layout: str) -> dict[str, Any]:
         "labels": dict(known.labels),
         "modality": {"0": known.modality},
     }
-    task = _decathlon_task(Path(dataset_dir)) if layout == "decathlon" else None
+    task = _decathlon_task(_folder(dataset_dir)) if layout == "decathlon" else None
     return {key: (task or {}).get(key, value) for key, value in info.items()}
 
 
 def _folder(dataset_dir: PathLike) -> Path:
     """The folder as a path, if it exists and holds anything."""
-    root = Path(dataset_dir).expanduser()
-    if not root.is_dir():
+    root = existing_path(dataset_dir)
+    if not os.path.isdir(root):
         raise DataError(f"dataset_dir '{root}' is not a folder.")
     if not any(root.iterdir()):
         raise DataError(f"dataset_dir '{root}' is empty.")
     return root
 
 
-def _found(items: list[Item], root: Path, expected: str) -> list[Item]:
-    """The items sorted by case, if there are any."""
+def _found(items: list[Item], root: Path, layout: str) -> list[Item]:
+    """The items sorted by case, if there are any. What is not used is logged."""
     if not items:
-        raise DataError(f"no cases in '{root}': expected {expected}.")
+        raise DataError(f"no cases in '{root}': expected {LAYOUTS[layout].expected}{_found_instead(root, layout)}.")
+    log_unused(logger, unused_files(root, items, layout), root)
     return sorted(items, key=lambda item: item["case"])
 
 
+def _found_instead(root: Path, layout: str) -> str:
+    """What a folder without cases holds, for an error."""
+    lines = unused_lines(unused_files(root, [], layout))
+    return f"; found {'; '.join(lines)}" if lines else ""
+
+
 def _stems(folder: Path) -> set[str]:
-    """The stems of the visible image files of a folder."""
-    stems = {image_stem(file.name) for file in folder.iterdir() if not file.name.startswith(".") and file.is_file()}
-    return stems - {""}
-
-
-def _images(*folders: Path) -> dict[str, Path]:
-    """The visible image files of some folders by their stems, sorted."""
-    files: dict[str, Path] = {}
-    for file in sorted(file for folder in folders for file in folder.iterdir()):
-        stem = image_stem(file.name)
-        if not stem or file.name.startswith(".") or not file.is_file():
-            continue
-        if stem in files:
-            raise DataError(f"case '{stem}' is there twice, as '{files[stem].name}' and '{file.name}'.")
-        files[stem] = file
-    return files
+    """The stems of the image files of a folder, annotations included."""
+    return {entry.stem for entry in read_folder(folder) if entry.kind in {"image", *_LABELS}}
 
 
 def _sub_folders(root: Path) -> dict[str, Path]:
@@ -380,49 +432,70 @@ def _sub_folders(root: Path) -> dict[str, Path]:
     return {folder.name.lower(): folder for folder in sorted(root.iterdir()) if folder.is_dir()}
 
 
-def _item(
-    root: Path,
-    case: str,
-    patient: str,
-    image: Path,
-    label: Path | None = None,
-    weak_label: Path | None = None,
-    group: str | None = None,
-) -> Item:
-    """An item with paths relative to `root`, without the keys that are ``None``."""
-    item: Item = {"case": case, "patient": patient}
-    for key, path in (("image", image), ("label", label), ("weak_label", weak_label)):
-        if path is not None:
-            item[key] = path.relative_to(root).as_posix()
-    return item if group is None else {**item, "group": group}
+def _items(root: Path, folders: Mapping[Path, Role], weak_labels: bool, name: re.Pattern | None = None) -> list[Item]:
+    """The items of some folders, each case a patient of its own.
+
+    Args:
+        root: the folder that paths are relative to.
+        folders: the folders, and what each is for.
+        weak_labels: whether to list weak labels.
+        name: of the images that are cases; None for all of them.
+
+    Raises:
+        DataError: if a case is there twice, or, where `name` is None, a label has no image.
+    """
+    of_labels = {folder: role for folder, role in folders.items() if role in _LABELS}
+    entries = _entries({folder: role for folder, role in folders.items() if folder not in of_labels})
+    images: dict[str, Entry] = {}
+    for entry in entries:
+        if entry.kind != "image" or (name is not None and not name.fullmatch(entry.case)):
+            continue
+        if entry.case in images:
+            first, second = sorted((images[entry.case].path, entry.path))
+            raise DataError(f"case '{entry.case}' is there twice, as '{first.name}' and '{second.name}'.")
+        images[entry.case] = entry
+    items = {case: {"case": case, "patient": case, "image": _relative(root, images[case])} for case in images}
+    entries += _entries(of_labels, images)
+    if name is None:
+        _check_orphans(entries, images)
+    for entry in sorted(entries, key=label_rank):
+        if entry.kind == "label" or (entry.kind == "weak_label" and weak_labels):
+            # of several the first; `unused_files` names the others
+            items.get(entry.case, {}).setdefault(entry.kind, _relative(root, entry))
+    return list(items.values())
 
 
-def _pairs(root: Path, files: Mapping[str, Path], case: re.Pattern, suffix: str, weak_labels: bool) -> list[Item]:
-    """The items of files whose stems match `case`, their labels having the same stem and a suffix."""
-    weak = {WEAK_LABEL_SUFFIX.sub("", stem): file for stem, file in files.items() if WEAK_LABEL_SUFFIX.search(stem)}
-    return [
-        _item(root, stem, stem, file, files.get(stem + suffix), weak.get(stem) if weak_labels else None)
-        for stem, file in files.items()
-        if case.fullmatch(stem)
-    ]
+def _entries(folders: Mapping[Path, Role], cases: Iterable[str] = ()) -> list[Entry]:
+    """All that some folders hold; `cases` are the known ones."""
+    cases = set(cases)
+    return [entry for folder, role in folders.items() for entry in read_folder(folder, role, cases)]
 
 
-def _by_case(files: Mapping[str, Path], images: Mapping[str, Path], suffix: re.Pattern) -> dict[str, Path]:
-    """Label files by the case they belong to."""
-    cases: dict[str, Path] = {}
-    for stem, file in files.items():
-        case = stem if stem in images else suffix.sub("", stem)
-        if case in cases:
-            raise DataError(f"case '{case}' has two labels, '{cases[case].name}' and '{file.name}'.")
-        cases[case] = file
-    orphans = sorted(cases[case].name for case in cases.keys() - images.keys())
+def _relative(root: Path, entry: Entry) -> str:
+    """The path of an entry as items have it."""
+    return entry.path.relative_to(root).as_posix()
+
+
+def _check_orphans(entries: Sequence[Entry], images: Mapping[str, Entry]) -> None:
+    """Raise an error for labels without an image, unless an image of their case is there that cannot be used."""
+    known = images.keys() | {entry.stem for entry in entries if entry.kind == "unusable" and entry.stem}
+    orphans = [entry for entry in entries if entry.kind in _LABELS and entry.case not in known]
     if orphans:
-        expected = "_weak_label or _scribble" if suffix is WEAK_LABEL_SUFFIX else "_label, _gt, _seg or _segmentation"
+        weak = all(entry.kind == "weak_label" for entry in orphans)
+        expected = "_weak_label or _scribble" if weak else "_label, _gt, _seg or _segmentation"
         raise DataError(
-            f"labels without an image: {listed(orphans)}; expected the name of a scan, such as X.nii.gz, or that with "
-            f"{expected} at its end."
+            f"labels without an image: {listed([entry.path.name for entry in orphans])}; expected the name of a scan, "
+            f"such as X.nii.gz, or that with {expected} at its end."
         )
-    return cases
+
+
+def _case_folders(root: Path) -> dict[Path, Role]:
+    """The folders of a plain folder of cases."""
+    folders = _sub_folders(root)
+    if "images" not in folders:
+        return {root: "any"}
+    roles: dict[str, Role] = {"images": "image", "labels": "label", "weak_labels": "weak_label"}
+    return {folders[name]: role for name, role in roles.items() if name in folders}
 
 
 def _acdc_patients(root: Path) -> list[Path]:
@@ -446,9 +519,24 @@ def _acdc_group(folder: Path) -> str | None:
     return _ACDC_GROUPS[index] if 0 <= index < len(_ACDC_GROUPS) else None
 
 
-def _vertebral_folders(root: Path) -> list[Path]:
+def _vertebral_folders(root: Path) -> dict[Path, Role]:
     """The folders that may hold the files of the vertebral bodies."""
-    return [root, *(folder for name, folder in _sub_folders(root).items() if name in ("images", "labels", "masks"))]
+    roles: dict[str, Role] = {"images": "image", "labels": "label", "masks": "label"}
+    folders = {folder: roles[name] for name, folder in _sub_folders(root).items() if name in roles}
+    return {root: "any", **folders}
+
+
+def _decathlon_folders(root: Path) -> dict[Path, Role]:
+    """The folders of a Decathlon task."""
+    return {
+        folder: "any" for name, folder in _sub_folders(root).items() if name in ("imagestr", "labelstr", "imagests")
+    }
+
+
+def _on_disk(root: Path, path: str) -> str:
+    """A path of a list, relative to `root`, in the form that the disk has."""
+    found = existing_path(root / expanded(path))
+    return (found.relative_to(root) if found.is_relative_to(root) else found).as_posix()
 
 
 def _decathlon_task(root: Path) -> dict[str, Any] | None:
@@ -463,4 +551,8 @@ def _decathlon_task(root: Path) -> dict[str, Any] | None:
     entries = task.get("training") if isinstance(task, dict) else None
     if not isinstance(entries, list) or not all(isinstance(entry, dict) and "image" in entry for entry in entries):
         return None
+    for i, entry in enumerate(entries):
+        for key in ("image", "label", "weak_label"):
+            if key in entry and not is_path(entry[key]):
+                raise DataError(f"'{file}', training[{i}], key '{key}': found {entry[key]!r}, expected a file.")
     return task

@@ -3,11 +3,23 @@
 from __future__ import annotations
 
 import logging
-from collections import Counter
+from fnmatch import fnmatchcase
 from pathlib import Path
+from unicodedata import normalize
 
 from sizeloss_monai.data.findings import DataError, listed
-from sizeloss_monai.data.names import IMAGE_SUFFIXES, LABEL_SUFFIX, WEAK_LABEL_SUFFIX, image_stem
+from sizeloss_monai.data.names import (
+    IMAGE_SUFFIXES,
+    LEFT_OUT,
+    Entry,
+    existing_path,
+    image_stem,
+    log_unused,
+    no_file_reason,
+    read_folder,
+    unused_entries,
+    unused_lines,
+)
 
 __all__ = ["find_scans"]
 
@@ -17,9 +29,13 @@ logger = logging.getLogger(__name__)
 def find_scans(path: str | Path, pattern: str = "*") -> list[dict[str, str]]:
     """The scans at a path, as items for an inference workflow.
 
+    Files of a folder that are not used are logged with the reason: as warnings, but hidden files, texts and those that
+    the pattern leaves out as information.
+
     Args:
         path: a NIfTI, MetaImage or NRRD file, or a folder of such files (its sub-folders are not searched). Of a
-            folder, files named as annotations (``_gt``, ``_seg``, ``_label``, ``_scribble``, ...) are left out.
+            folder, files named as annotations (``_gt``, ``.seg``, ``-label``, ``_mask``, ``_scribble``, ...) are left
+            out.
         pattern: of the file names in a folder, such as ``"*_frame01*"``, to leave other images out.
 
     Returns:
@@ -28,22 +44,52 @@ def find_scans(path: str | Path, pattern: str = "*") -> list[dict[str, str]]:
     Raises:
         DataError: when nothing is there, there is no scan among it, or two scans would have the same name.
     """
-    path = Path(path)
-    if not path.exists():
-        raise DataError(f"key 'image': found nothing at {str(path)!r}, expected a scan or a folder of scans.")
-    files = [path] if path.is_file() else sorted(p for p in path.glob(pattern) if p.is_file())
-    cases = {file: name for file in files if (name := image_stem(file.name))}
-    if path.is_dir():
-        masks = {file for file, name in cases.items() if LABEL_SUFFIX.search(name) or WEAK_LABEL_SUFFIX.search(name)}
-        if masks:
-            logger.info("left out %d files named as annotations: %s", len(masks), listed(sorted(f.name for f in masks)))
-        cases = {file: name for file, name in cases.items() if file not in masks}
-    if not cases:
-        raise DataError(
-            f"key 'image': found no scan at {str(path)!r} (pattern {pattern!r}), expected files ending in "
-            f"{', '.join(IMAGE_SUFFIXES)}."
-        )
-    repeated = [name for name, count in Counter(cases.values()).items() if count > 1]
+    path = existing_path(path)
+    if "/" in pattern:
+        raise DataError(f"pattern must be of file names, such as '*_ED*', got {pattern!r}.")
+    reason = no_file_reason(path)
+    if reason == "a folder":
+        return _scans_of_folder(path, normalize("NFC", pattern))
+    name = normalize("NFC", path.name)
+    if reason:
+        raise DataError(f"key 'image': found {reason} at {str(path)!r}, expected a scan or a folder of scans.")
+    if not image_stem(name):
+        # the folder's own word on it: DICOM, half of a pair, ...
+        (reason,) = (entry.reason for entry in read_folder(path.parent) if entry.path.name == path.name)
+        raise _no_scan(path, reason)
+    return [{"image": str(path), "case": image_stem(name)}]
+
+
+def _scans_of_folder(folder: Path, pattern: str) -> list[dict[str, str]]:
+    """The scans of a folder."""
+    scans: dict[str, list[Path]] = {}
+    for entry in read_folder(folder):
+        if entry.kind == "image" and _matches(entry, pattern):
+            scans.setdefault(entry.case, []).append(entry.path)
+
+    def why(entry: Entry) -> tuple[str, str]:
+        return ("named like an annotation" if _matches(entry, pattern) else LEFT_OUT), ""
+
+    used = [file for files in scans.values() for file in files]
+    unused = unused_entries(folder, {folder: "any"}, used, why)
+    if not scans:
+        found = "; ".join(unused_lines(unused)) or "an empty folder"
+        raise _no_scan(folder, found, pattern)
+    repeated = [f"{case} ({', '.join(file.name for file in files)})" for case, files in scans.items() if len(files) > 1]
     if repeated:
         raise DataError(f"case {listed(repeated)}: found several scans of that name, their masks would be one file.")
-    return [{"image": str(file), "case": name} for file, name in cases.items()]
+    log_unused(logger, unused, folder)
+    return [{"image": str(files[0]), "case": case} for case, files in scans.items()]
+
+
+def _matches(entry: Entry, pattern: str) -> bool:
+    """Whether the pattern lets an entry's name through."""
+    return fnmatchcase(normalize("NFC", entry.path.name), pattern)
+
+
+def _no_scan(path: Path, found: str, pattern: str = "*") -> DataError:
+    """The error that there is no scan at a path."""
+    return DataError(
+        f"key 'image': found no scan at {str(path)!r} (pattern {pattern!r}), expected files ending in "
+        f"{', '.join(IMAGE_SUFFIXES)}; found {found}."
+    )

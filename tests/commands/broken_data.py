@@ -129,6 +129,11 @@ def moved() -> np.ndarray:
     return affine
 
 
+def linked_to_nothing(folder: Path, datalist: dict[str, Any]) -> None:
+    (folder / "a_weak_label.nii.gz").unlink()
+    (folder / "a_weak_label.nii.gz").symlink_to("nowhere")
+
+
 def truncated(folder: Path, datalist: dict[str, Any]) -> None:
     path = folder / "a.nii.gz"
     path.write_bytes(path.read_bytes()[:-500])
@@ -157,6 +162,13 @@ BROKEN: dict[str, tuple[Broken, list[str]]] = {
     "missing file": (
         lambda folder, datalist: (folder / "a_weak_label.nii.gz").unlink(),
         ["error: case 'a', key 'weak_label': found no file a_weak_label.nii.gz, expected it to exist"],
+    ),
+    "link to nothing": (
+        linked_to_nothing,
+        [
+            "error: case 'a', key 'weak_label': found no file a_weak_label.nii.gz (a link that points to nothing), "
+            "expected it to exist"
+        ],
     ),
     "truncated file": (
         truncated,

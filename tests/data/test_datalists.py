@@ -175,13 +175,22 @@ def test_cases_without_annotation_are_for_training(seed: int, num_annotated: int
         (["images/k.nii.gz", "weak_labels/k_lines.nii.gz"], "k_lines.nii.gz; .* with _weak_label or _scribble"),
         (["k01/scan.nii.gz"], "no cases .*of sub-folders only images, labels and weak_labels"),
         (["x.nii.gz", "x.nii"], "case 'x' is there twice"),
-        (["x.nii.gz", "x_gt.nii.gz", "x_seg.nii.gz"], "case 'x' has two labels"),
         (["readme.txt"], "no cases"),
     ],
 )
 def test_folder_errors(tmp_path: Path, files: list[str], message: str) -> None:
     with pytest.raises(DataError, match=message):
         folder_items(touch(tmp_path, *files))
+
+
+def test_several_labels_of_a_case(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    # a warning, no longer an error: a mask that a program wrote beside the scan must not stop a whole folder
+    (item,) = folder_items(touch(tmp_path, "x.nii.gz", "x_gt.nii.gz", "x_seg.nii.gz", "x-mask.nrrd"))
+    assert item["label"] == "x_gt.nii.gz"
+    (record,) = caplog.records
+    assert record.levelname == "WARNING"
+    for name in ("x_seg.nii.gz (x_gt.nii.gz is taken)", "x-mask.nrrd (x_gt.nii.gz is taken)"):
+        assert name in record.message
 
 
 def test_patient_pattern(tmp_path: Path) -> None:

@@ -47,3 +47,21 @@ def test_nothing_or_two_of_a_name(tmp_path: Path, names: tuple[str, ...]) -> Non
 def test_missing(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="found nothing"):
         find_scans(tmp_path / "absent")
+
+
+def test_a_pattern_leaves_scans_out_and_says_so(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level("INFO")
+    find_scans(touch(tmp_path, "p_ED.nii.gz", "p_ES.nii.gz"), "*_ED*")
+    (record,) = caplog.records
+    assert record.message == f"not used in '{tmp_path.name}': left out by the pattern (1): p_ES.nii.gz"
+    assert record.levelname == "INFO"
+
+
+def test_two_scans_of_a_name_are_both_named(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"case a \(a\.mhd, a\.nii\.gz\): found several scans"):
+        find_scans(touch(tmp_path, "a.nii.gz", "a.mhd"))
+
+
+def test_a_pattern_is_of_names(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"pattern must be of file names, .*, got '\*/a\.nii'"):
+        find_scans(touch(tmp_path, "a.nii"), "*/a.nii")

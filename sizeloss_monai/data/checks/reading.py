@@ -10,6 +10,7 @@ from monai.transforms import LoadImage
 from monai.utils import ensure_tuple
 
 from sizeloss_monai.data.findings import Finding, Place, listed
+from sizeloss_monai.data.names import no_file_reason
 from sizeloss_monai.data.volume_reader import VolumeReader
 
 __all__ = ["read_volume"]
@@ -27,7 +28,11 @@ def read_volume(files: Any, where: Place, reader: ImageReader | None = None) -> 
         The volume, ``[C, *spatial]``, or what is wrong: a file is missing, truncated, damaged or of an unknown format.
     """
     paths = [Path(path) for path in ensure_tuple(files)]
-    missing = [path.name for path in paths if not path.exists()]
+    missing = [
+        path.name if reason == "nothing" else f"{path.name} ({reason})"
+        for path in paths
+        if (reason := no_file_reason(path)) not in ("", "a folder")  # readers of DICOM take folders
+    ]
     if missing:
         return where.error("missing-file", f"no file {listed(missing)}", "it to exist")
     try:
