@@ -36,6 +36,7 @@ class Page(HTMLParser):
         self.tables: list[list[list[str]]] = []
         self.images: list[str] = []
         self.urls: list[str] = []
+        self.ids: list[str] = []
         self.texts: dict[str, list[str]] = {}
         self.feed(html)
         self.close()
@@ -43,6 +44,7 @@ class Page(HTMLParser):
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
         given = dict(attrs)
+        self.ids += [value or "" for name, value in attrs if name == "id"]
         self.urls += [value or "" for name, value in attrs if name in ("src", "href", "srcset", "data", "action")]
         assert tag not in ("script", "link", "iframe", "object")
         if tag == "img":
@@ -96,14 +98,16 @@ def run(evaluated: Path, tmp_path: Path) -> Path:
 def test_one_file_that_asks_for_no_other(html: str) -> None:
     page = Page(html)
     assert page.urls
-    assert all(url.startswith("data:image/png;base64,") for url in page.urls)
+    assert all(url.startswith(("data:image/png;base64,", "#")) for url in page.urls)
+    assert {url[1:] for url in page.urls if url[0] == "#"} <= set(page.ids)
+    assert len(page.ids) == len(set(page.ids))
     assert not re.search(r"https?:|url\(|@import", html)
     for image in page.images:
         Image.open(io.BytesIO(base64.b64decode(image.partition(",")[2]))).verify()
 
 
 def test_settings(html: str) -> None:
-    settings = {row[0]: row[1] for row in Page(html).tables[0]}
+    settings = {row[0]: row[1] for row in Page(html).table("folder")}
     assert settings["command"] == "m run --config_file \"['a.yaml']\""
     assert settings["commit"] == "def"
     assert settings["machine"] == "cores 2, gpus none"
@@ -145,7 +149,7 @@ def test_violations_come_first_then_the_worst(html: str) -> None:
     assert [words[0] for words in drawn] == ["out", "poor", "fair", "good", "blind"]
     reasons = ["out of bounds", "worst", "median", "best", "no full annotation"]
     assert [" ".join(words[1:]) for words in drawn] == reasons
-    assert len(page.images) == 1 + 5  # curves
+    assert len(page.images) == 2 + 5  # curves of the loss and of Dice
     summary = {row[0]: row for row in page.table("class")[1:]}
     assert summary.keys() == set(NAMES.values())
     assert summary[NAMES[2]][3:] == ["1 of 5", "0 of 5", "0 of 5"]
@@ -169,7 +173,7 @@ def test_markup_in_names_is_text(run: Path) -> None:
     (run / "run.json").write_text(json.dumps(settings))
     page = Page(make_report(run)[0])
     assert NAMES[1] in {row[0] for row in page.table("class")}
-    assert ["experiment", "<script>alert(1)</script>"] in page.tables[0]
+    assert ["experiment", "<script>alert(1)</script>"] in page.table("folder")
 
 
 def test_without_any_truth(tmp_path: Path) -> None:
@@ -194,8 +198,8 @@ def test_without_evaluation_and_curves(tmp_path: Path) -> None:
     shutil.rmtree(tmp_path / "run" / "tensorboard")
     html, notes = make_report(tmp_path / "run")
     assert len(notes) == 2
-    assert "tensorboard" in notes[0]
-    assert "was not evaluated yet" in notes[1]
+    assert "was not evaluated yet" in notes[0]
+    assert "tensorboard" in notes[1]
     assert Page(html).texts["p"] == notes
 
 
@@ -214,7 +218,7 @@ def test_scans_that_were_moved_leave_no_overlay(run: Path) -> None:
     (note,) = notes
     assert note.startswith("No overlay: case 'poor', key 'image': found no file")
     assert note in Page(html).texts["p"]
-    assert len(Page(html).images) == 1 + 4
+    assert len(Page(html).images) == 2 + 4
 
 
 def test_a_mask_of_another_grid(run: Path) -> None:
