@@ -88,7 +88,9 @@ def curve_figures(curves: Mapping[str, Curve], chosen: int | None = None) -> dic
     """
     tags: dict[str, list[str]] = {}
     for tag in curves:
-        tags.setdefault("validation Dice" if tag in ("val_mean_dice", "val_slice_dice") else _title(tag), []).append(tag)
+        tags.setdefault("validation Dice" if tag in ("val_mean_dice", "val_slice_dice") else _title(tag), []).append(
+            tag
+        )
     return {title: _figure(title, {tag: curves[tag] for tag in of_title}, chosen) for title, of_title in tags.items()}
 
 

@@ -75,9 +75,7 @@ def largest_slice(mask: NDArray[Any]) -> int:
     return int(areas.argmax()) if areas.any() else len(areas) // 2
 
 
-def square_window(
-    mask: NDArray[Any], spacing: tuple[float, float], margin: float = 15.0
-) -> tuple[slice, slice]:
+def square_window(mask: NDArray[Any], spacing: tuple[float, float], margin: float = 15.0) -> tuple[slice, slice]:
     """The square in plane that holds a mask and its surroundings, cut at the edges of the scan.
 
     Args:
@@ -200,7 +198,8 @@ def overlay_figure(
     if row_titles and len(row_titles) != len(rows):
         raise ValueError(f"{len(rows)} row_titles are needed, found {len(row_titles)}.")
     left = _LABEL_INCHES if row_titles else _GAP_INCHES
-    top = 0.3 * bool(title) + 0.26 * bool(column_titles) + _GAP_INCHES
+    title_lines = max((text.count("\n") + 1 for text in column_titles), default=0)
+    top = 0.3 * bool(title) + 0.2 * title_lines + 2 * _GAP_INCHES
     named = {outline.name: outline for row in rows for panel in row if panel for outline in panel.outlines}
     handles = [
         Line2D([], [], color=outline.color, linestyle=outline.style, linewidth=2, label=name)

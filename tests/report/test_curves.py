@@ -8,6 +8,7 @@ import pytest
 pytest.importorskip("matplotlib")
 
 from evaluated_runs import write_training
+from torch.utils.tensorboard import SummaryWriter
 
 from sizeloss_monai.report.curves import best_epoch, curve_figures, read_curves, read_events, training_minutes
 
@@ -19,6 +20,16 @@ def test_a_resumed_runs_later_values_count(tmp_path: Path) -> None:
     epochs, values = curves["train_partial_ce"]
     assert epochs == [1, 2, 3, 4]
     assert values == pytest.approx([1, 1 / 2, 10 + 1 / 3, 10 + 1 / 4])
+
+
+def test_minutes_leave_out_the_pause_before_a_run_was_resumed(tmp_path: Path) -> None:
+    for suffix, start in (("a", 1000.0), ("b", 90_000.0)):
+        with SummaryWriter(str(tmp_path / "tensorboard"), filename_suffix=suffix) as writer:
+            for step in range(4):
+                writer.add_scalar("loss", 1.0, step, walltime=start + 30 * step)
+            writer.add_scalar("val_mean_dice", 1.0, 1, walltime=start + 1000)
+    assert training_minutes(read_events(tmp_path)) == pytest.approx(3.0)
+    assert training_minutes([]) == 0
 
 
 def test_no_event_files(tmp_path: Path) -> None:

@@ -141,6 +141,53 @@ def test_numbers_are_the_files(html: str, evaluated: Path) -> None:
     assert {row[0]: row[1] for row in Page(html).table("metric")[1:]} == {"mean dice": "0.5000", "hd95 mm": NOTHING}
 
 
+def test_main_numbers_come_first(run: Path) -> None:
+    starts = json.loads((run / "run.json").read_text())
+    starts[-1]["key_metric"] = "val_mean_dice"
+    (run / "run.json").write_text(json.dumps(starts))
+    folder = run / "evaluation" / "validation"
+    distances = {
+        "good": (1.0, 3.0),
+        "fair": (4.0, 4.0),
+        "poor": (6.0, 6.0),
+        "out": (8.0, 8.0),
+        "blind": (math.nan,) * 2,
+    }
+    lines = [f"{case},{a},{b},{(a + b) / 2}" for case, (a, b) in distances.items()]
+    (folder / "val_hd95_mm_raw.csv").write_text("\n".join(["filename,class0,class1,mean", *lines]) + "\n")
+    with (folder / "val_mean_dice_raw.csv").open() as file:
+        dice = [mean for row in csv.DictReader(file) if not math.isnan(mean := float(row["mean"]))]
+    page = Page(make_report(run)[0])
+    summary = f"{np.mean(dice):.3f} ± {np.std(dice, ddof=1):.3f}"
+    sentence = f"Mean 3D Dice {summary} on 4 annotated cases of validation; 1 of 5 masks with bounds is outside them."
+    assert page.texts["p"][0].strip() == sentence
+    facts = dict(zip(page.texts["dt"], page.texts["dd"][: page.texts["dt"].index("3D Dice")], strict=False))
+    assert facts["experiment"] == "common_bounds"
+    assert Path(facts["data"]).name == "data"
+    cards = re.findall(r"<dt>([^<]*)</dt><dd>([^<]*)</dd><dd class=\"of\">([^<]*)</dd>", make_report(run)[0])
+    assert {name: value for name, value, _ in cards} == {
+        "3D Dice": summary,
+        "HD95, mm": f"5.0 ± {np.std([2, 4, 6, 8], ddof=1):.1f}",
+        "Out of bounds": "1",
+        "Chosen epoch": "4",
+        "Training, minutes": "0.0",
+    }
+    heading, *rows = page.table("case")
+    shown = {row[0]: row[heading.index("HD95 mm")] for row in rows if len(row) == len(heading)}
+    assert shown == {"out": "8.0", "poor": "6.0", "fair": "4.0", "good": "1.0", "blind": NOTHING}
+
+
+def test_every_template_is_packaged() -> None:
+    root = Path(__file__).resolve().parents[2]
+    files = {
+        path for path in (root / "sizeloss_monai" / "report").rglob("*") if path.is_file() and path.suffix != ".pyc"
+    }
+    patterns = re.search(r'^"sizeloss_monai.report" = \["(.*)"\]$', (root / "pyproject.toml").read_text(), re.MULTILINE)
+    assert patterns
+    packaged = set((root / "sizeloss_monai" / "report").glob(patterns[1]))
+    assert {path for path in files if path.suffix != ".py"} == packaged != set()
+
+
 def test_violations_come_first_then_the_worst(html: str) -> None:
     page = Page(html)
     cases = [row[0] for row in page.table("case")[1:] if row[0] in SHIFTS]
@@ -277,7 +324,8 @@ def test_nothing_is_overwritten_silently(run: Path) -> None:
     assert write_report(run, run / "pages" / "a.html")[0].is_file()
 
 
-def test_in_a_browser(run: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("width", [390, 1280, 1920])
+def test_in_a_browser(run: Path, tmp_path: Path, width: int) -> None:
     browser = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
     if browser is None:
         pytest.skip("no Chromium to look at the page with")
@@ -285,17 +333,18 @@ def test_in_a_browser(run: Path, tmp_path: Path) -> None:
     options = "--headless --no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking"
     options += f" --disable-component-update --disable-sync --hide-scrollbars --user-data-dir={tmp_path / 'profile'}"
     screenshot = tmp_path / "page.png"
-    taken = f"--window-size=1200,1600 --screenshot={screenshot}"
+    taken = f"--window-size={width},1600 --screenshot={screenshot}"
     done = subprocess.run([browser, *options.split(), *taken.split(), path.as_uri()], capture_output=True, timeout=120)
     if not screenshot.is_file():
         pytest.skip(f"Chromium takes no screenshot here: {done.stderr.decode(errors='replace')[-200:]}")
     pixels = np.asarray(Image.open(screenshot).convert("RGB")).astype(int)
-    assert pixels.shape[:2] == (1600, 1200)
+    assert pixels.shape[:2] == (1600, width)
     assert (pixels[0] == 255).all()  # light, with a margin
     drawn = (pixels != 255).any(-1)
     assert drawn[:, :20].sum() == drawn[:, -20:].sum() == 0  # nothing wider than the window
     assert drawn[-400:].any()
-    assert ((pixels - [253, 227, 223] == 0).all(-1)).sum() > 500  # the marked violation
+    if width > 1000:  # on a telephone that column is scrolled to
+        assert ((pixels - [253, 227, 223] == 0).all(-1)).sum() > 500  # the marked violation
 
 
 def test_dice_of_a_former_evaluation_is_not_shown(run: Path) -> None:
