@@ -35,7 +35,7 @@ from monai.transforms import LoadImage, ResampleToMatch
 from sizeloss_monai.bundle import last_epoch, latest_checkpoint
 from sizeloss_monai.data import VolumeReader
 from sizeloss_monai.data.phantoms import write_cine_phantoms
-from sizeloss_monai.report import Outline, Panel, largest_slice, overlay_figure
+from sizeloss_monai.report import Outline, Panel, largest_slice, overlay_figure, square_window
 
 ROOT = Path(__file__).resolve().parents[1]
 BUNDLE_CONFIGS = "bundles/cine_lv_segmentation/configs"
@@ -43,6 +43,8 @@ PROTOCOL = "configs/demo.yaml"
 MARKER = ".sizeloss_monai_demo"  # tells a folder of the demo's from one of the user's
 OUTPUTS = ("data", "runs", "new_scan", "results.csv", "results.md", "overlays.png", "new_scan.png")
 NUM_PATIENTS = 20
+DRAWN_CASES = 4
+PICTURE_DPI = 210  # twice what the README's width of 850 pixels needs
 CAVITY = 3  # id of the left ventricle's cavity in the phantoms
 IGNORE_INDEX = 255
 METRICS = {"val_mean_dice": "3D DSC", "val_slice_dice": "2D DSC", "val_hd95_mm": "HD95 (mm)"}
@@ -278,27 +280,26 @@ class Demo:
         return text
 
     def draw_overlays(self, predictions: dict[Level, dict[str, Prediction]]) -> None:
-        """Draw the largest slice of every test case under every level's prediction."""
+        """Draw the largest slice of the first test cases, a row a case: the seed, then each level's prediction."""
         rows: list[list[Panel]] = []
-        titles = []
-        for case, reference in next(iter(predictions.values())).items():
-            z = largest_slice(reference.truth)
-            image, spacing = np.asarray(reference.image)[..., z], spacing_of(reference.image)[:2]
-            truth = reference.truth[..., z]
-            row = [Panel(image, [Outline(reference.seed[..., z], "gold", "seed", 0.8)], spacing)]
+        cases = list(next(iter(predictions.values())).items())[:DRAWN_CASES]
+        for case, reference in cases:
+            spacing = spacing_of(reference.image)[:2]
+            window = (*square_window(reference.truth, spacing, margin=25.0), largest_slice(reference.truth))
+            image, truth = (
+                np.asarray(reference.image)[window],
+                Outline(reference.truth[window], "lime", "truth", style="--"),
+            )
+            row = [Panel(image, [Outline(reference.seed[window], "gold", "seed", 0.8), truth], spacing)]
             for by_case in predictions.values():
                 predicted = by_case[case].predicted
-                outlines = [
-                    Outline(predicted[..., z], "red", "prediction", 0.25),
-                    Outline(truth, "lime", "truth", style=":"),
-                ]
+                outlines = [Outline(predicted[window], "red", "prediction", 0.25), truth]
                 row.append(Panel(image, outlines, spacing, f"3D DSC {dice(predicted, reference.truth):.2f}"))
-            row.append(Panel(image, [Outline(truth, "lime", "truth")], spacing))
             rows.append(row)
-            titles.append(case.replace("_", " "))
-        columns = ["scan and seed", *(level.title for level in predictions), "truth"]
-        figure = overlay_figure(rows, columns, titles, "Test patients (phantoms): cavity of the left ventricle")
-        figure.savefig(self.dir / "overlays.png", dpi=110)
+        columns = ["scan, seed\nand truth", *(f"{level.title}\n({level.given})" for level in predictions)]
+        titles = [case.replace("_", " ") for case, _ in cases]
+        figure = overlay_figure(rows, columns, titles)
+        figure.savefig(self.dir / "overlays.png", dpi=PICTURE_DPI)
 
     def segment_new_scan(self) -> str:
         """Segment a scan of a patient nobody has seen, oblique and as MetaImage, and compare mask and scan.
@@ -350,7 +351,7 @@ class Demo:
             panels.append(Panel(image[..., z], outlines, spacing[:2], f"slice {z + 1}"))
         panels += [None] * (2 * columns - len(panels))
         rows = [panels[:columns], panels[columns:]]
-        overlay_figure(rows, title="A new scan, base to apex").savefig(self.dir / "new_scan.png", dpi=120)
+        overlay_figure(rows, title="A new scan, base to apex").savefig(self.dir / "new_scan.png", dpi=PICTURE_DPI)
 
     def run(self) -> None:
         """All steps."""
@@ -375,7 +376,7 @@ class Demo:
         for name, what in (
             ("results.md", "the table"),
             ("results.csv", "the same, for programs"),
-            ("overlays.png", "predictions of every level on the test patients"),
+            ("overlays.png", f"predictions of every level on {DRAWN_CASES} of the test volumes"),
             ("new_scan.png", "the new scan and its mask"),
             ("new_scan/masks", "the mask itself"),
             ("runs", "checkpoints, logs, TensorBoard files and per-case tables"),

@@ -40,7 +40,7 @@ def draw_curves(table: Table, setting: Setting, seed: int, file: Path) -> None:
     for row in table.rows:
         run = Run(row.run, table.dataset, seed)
         if run.is_evaluated(setting):
-            epochs, values = read_curves(run.folder(setting)).get("val_mean_dice", ([], []))
+            epochs, values = read_curves(read_events(run.folder(setting))).get("val_mean_dice", ([], []))
             axes.plot(epochs, values, label=row.title, linewidth=1.2)
     axes.set(xlabel="epoch", ylabel="validation DSC (3D, what the network sees)", ylim=(0, 1), title=table.title)
     axes.grid(alpha=0.3)

@@ -12,23 +12,12 @@ from typing import Any
 
 from csv_files import read_case_means, read_class_means, write_csv
 from experiments import Row, Run, Setting, Table
-from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from sizeloss_monai.bundle import last_epoch
+from sizeloss_monai.report.curves import read_events, training_minutes
 
 METRICS = {"val_mean_dice": "dice_3d", "val_slice_dice": "dice_2d", "val_hd95_mm": "hd95_mm"}
 HEADINGS = {"dice_3d": "3D DSC", "dice_2d": "2D DSC", "hd95_mm": "HD95 (mm)"}
-
-
-def training_minutes(run_dir: Path) -> float:
-    """Minutes from the first to the last training step, pauses between resumed parts left out."""
-    seconds = 0.0
-    for file in sorted((run_dir / "tensorboard").iterdir()):
-        events = EventAccumulator(str(file), size_guidance={"scalars": 0}).Reload()
-        if "loss" in events.Tags()["scalars"]:
-            times = [event.wall_time for event in events.Scalars("loss")]
-            seconds += max(times) - min(times)
-    return seconds / 60
 
 
 def read_cases(run_dir: Path) -> dict[str, dict[str, float]]:
@@ -73,7 +62,7 @@ def run_record(row: Row, run: Run, setting: Setting) -> tuple[dict[str, Any], di
     record |= {
         "paper_dice": "" if row.paper is None else row.paper,
         "epochs": last_epoch(folder / "checkpoints"),
-        "minutes": f"{training_minutes(folder):.1f}",
+        "minutes": f"{training_minutes(read_events(folder)):.1f}",
         "commit": " ".join(commits),
         "torch": started["packages"]["torch"],
         "machine": f"{started['machine']['processor']}, {started['machine']['cores']} cores, "

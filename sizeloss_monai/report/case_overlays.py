@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import nibabel as nib
@@ -15,17 +15,16 @@ from numpy.typing import NDArray
 
 from sizeloss_monai.data.findings import DataError
 from sizeloss_monai.data.volume_reader import VolumeReader
-from sizeloss_monai.report.overlays import Outline, Panel, largest_slice, overlay_figure
+from sizeloss_monai.report.overlays import Outline, Panel, largest_slice, overlay_figure, square_window
 from sizeloss_monai.report.run_files import CaseResult
 from sizeloss_monai.transforms.orientation import ThroughPlaneLast
 from sizeloss_monai.transforms.orientation.array import LABELS
 
-__all__ = ["case_figure", "upright"]
+__all__ = ["case_figure", "legend_keys", "upright"]
 
 COLORS = ("red", "deepskyblue", "gold", "magenta", "darkorange", "mediumpurple")
 """Of the classes, from 1 on, again from the first where there are more."""
 TRUTH_COLOR = "lime"
-_MARGIN_MM = 15.0
 _VIEW = {**dict.fromkeys("LR", "L"), **dict.fromkeys("PA", "P"), **dict.fromkeys("IS", "I")}
 
 
@@ -46,8 +45,24 @@ def upright(volume: MetaTensor) -> MetaTensor:
     return Orientation(axcodes="".join([*in_plane, codes[2]]), labels=LABELS)(sliced)  # type: ignore[return-value]
 
 
+def legend_keys(results: Sequence[CaseResult]) -> list[tuple[str, str]]:
+    """What the contours of :py:func:`case_figure` are: names and colours.
+
+    Args:
+        results: of all cases that are drawn.
+    """
+    keys = list({row.name: _color(row.class_id) for result in results for row in result.rows}.items())
+    return [*keys, ("truth", TRUTH_COLOR)] if any(result.label for result in results) else keys
+
+
+def _color(class_id: int) -> str:
+    return COLORS[(class_id - 1) % len(COLORS)]
+
+
 def case_figure(result: CaseResult, target_ids: Mapping[int, int]) -> Figure:
-    """The scan with mask and truth: the slice with most of both whole, and up to three slices close up.
+    """The scan with mask and truth, two panels a row: the slice with most of both, and up to three slices close up.
+
+    The figure has no legend, see :py:func:`legend_keys`.
 
     Args:
         result: of the case.
@@ -68,7 +83,7 @@ def case_figure(result: CaseResult, target_ids: Mapping[int, int]) -> Figure:
             found, expected = (" x ".join(map(str, array.shape[1:])) for array in (volume, image))
             raise DataError(f"case '{result.case}', key '{key}': found shape {found}, expected the scan's, {expected}.")
     view = upright(image)
-    spacing = tuple(float(size) for size in torch.as_tensor(view.pixdim)[:2])
+    spacing = (float(view.pixdim[0]), float(view.pixdim[1]))
     grey = view[0].numpy()
     found = upright(mask)[0].numpy().round().astype(int)
     wanted = np.zeros_like(found) if truth is None else upright(truth)[0].numpy().round().astype(int)
@@ -77,20 +92,19 @@ def case_figure(result: CaseResult, target_ids: Mapping[int, int]) -> Figure:
 
     def panel(index: int, window: tuple[slice, slice]) -> Panel:
         where = (*window, index)
-        outlines = [
-            Outline(found[where] == class_id, COLORS[(class_id - 1) % len(COLORS)], name, 0.2)
-            for class_id, name in names.items()
-        ]
+        outlines = [Outline(found[where] == class_id, _color(class_id), name, 0.2) for class_id, name in names.items()]
         if truth is not None:
             outlines += [Outline(wanted[where] == class_id, TRUTH_COLOR, "truth", style="--") for class_id in names]
-        return Panel(grey[where], outlines, spacing, f"slice {index}")  # type: ignore[arg-type]
+        return Panel(grey[where], outlines, spacing, f"slice {index}")
 
     whole = (slice(None), slice(None))
-    panels: list[Panel] = [panel(largest_slice(either), whole)]
+    panels: list[Panel | None] = [panel(largest_slice(either), whole)]
     if either.any():
-        window = _window(either, spacing)
+        window = square_window(either, spacing)
         panels += [panel(index, window) for index in _spread(np.flatnonzero(either.any(axis=(0, 1))))]
-    return overlay_figure([panels])
+    columns = min(len(panels), 2)
+    panels += [None] * (-len(panels) % columns)
+    return overlay_figure([panels[i : i + columns] for i in range(0, len(panels), columns)], legend=False)
 
 
 def _load(result: CaseResult, path: Path, key: str) -> MetaTensor:
@@ -107,21 +121,3 @@ def _load(result: CaseResult, path: Path, key: str) -> MetaTensor:
 def _spread(indices: NDArray[np.intp]) -> list[int]:
     """Up to three of the slices: near the first, in the middle, near the last."""
     return sorted({int(indices[round(share * (len(indices) - 1))]) for share in (0.1, 0.5, 0.9)})
-
-
-def _window(mask: NDArray[np.bool_], spacing: tuple[float, ...]) -> tuple[slice, slice]:
-    """The square in plane that holds a mask, and some of what is around it, cut at the edges of the scan."""
-    centres, halves = [], []
-    for axis in (0, 1):
-        inside = np.flatnonzero(mask.any(axis=(1 - axis, 2)))
-        centres.append((inside[0] + inside[-1] + 1) / 2 * spacing[axis])
-        halves.append((inside[-1] - inside[0] + 1) / 2 * spacing[axis])
-    half = max(halves) + _MARGIN_MM
-    first, second = (
-        slice(
-            max(int((centre - half) / size), 0),
-            min(int(np.ceil((centre + half) / size)), length),
-        )
-        for centre, size, length in zip(centres, spacing, mask.shape[:2], strict=True)
-    )
-    return first, second

@@ -1,22 +1,21 @@
-"""Curves of a training from its TensorBoard event files."""
+"""Curves and duration of a training from its TensorBoard event files."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-__all__ = ["Curve", "best_epoch", "curves_figure", "read_curves", "read_events"]
+__all__ = ["Curve", "best_epoch", "curve_figures", "read_curves", "read_events", "training_minutes"]
 
 Curve = tuple[list[int], list[float]]
 """Steps (epochs, for what is logged once an epoch) and values."""
 
-_COLUMNS = 3
-_PANEL_INCHES = (3.5, 2.4)
+_INCHES = (5.6, 3.3)
 _HIGHER_IS_BETTER = ("dice", "score")
 _FEW_STEPS = 30  # that are marked one by one
 
@@ -35,17 +34,27 @@ def read_events(run_dir: Path) -> list[EventAccumulator]:
     return [EventAccumulator(str(file), size_guidance=size).Reload() for file in files]
 
 
-def read_curves(run_dir: Path) -> dict[str, Curve]:
+def training_minutes(files: Iterable[EventAccumulator]) -> float:
+    """Minutes from the first to the last training step, without the pauses before a run was resumed.
+
+    Args:
+        files: of :py:func:`read_events`.
+    """
+    steps = [events.Scalars("loss") for events in files if "loss" in events.Tags()["scalars"]]
+    return sum(logged[-1].wall_time - logged[0].wall_time for logged in steps) / 60
+
+
+def read_curves(files: Iterable[EventAccumulator]) -> dict[str, Curve]:
     """What a run logged once an epoch: means of the loss terms, ``train_…``, and validation metrics, ``val_…``.
 
     Args:
-        run_dir: folder of the run.
+        files: of :py:func:`read_events`.
 
     Returns:
         By tag, the curve. Where a resumed run logged an epoch again, the later value counts.
     """
     points: dict[str, dict[int, float]] = {}
-    for events in read_events(run_dir):
+    for events in files:
         for tag in events.Tags()["scalars"]:
             if tag.startswith(("train_", "val_")):
                 points.setdefault(tag, {}).update({event.step: event.value for event in events.Scalars(tag)})
@@ -67,41 +76,46 @@ def best_epoch(curves: Mapping[str, Curve], key_metric: str | None) -> int | Non
     return -max(defined)[1] if defined else None
 
 
-def curves_figure(curves: Mapping[str, Curve], chosen: int | None = None) -> Figure:
-    """A panel for each loss term and each validation metric; Dice of volumes and of slices share one.
+def curve_figures(curves: Mapping[str, Curve], chosen: int | None = None) -> dict[str, Figure]:
+    """A figure for each loss term and each validation metric; Dice of volumes and of slices share one.
 
     Args:
-        curves: of :py:func:`read_curves`, at least one.
-        chosen: the epoch whose weights were kept, which is marked in the panels of validation.
+        curves: of :py:func:`read_curves`.
+        chosen: the epoch whose weights were kept, which is marked in the figures of validation.
+
+    Returns:
+        The figures by title.
     """
-    panels: dict[str, list[str]] = {}
+    tags: dict[str, list[str]] = {}
     for tag in curves:
-        title = "validation Dice" if tag in ("val_mean_dice", "val_slice_dice") else _title(tag)
-        panels.setdefault(title, []).append(tag)
-    num_rows = -(-len(panels) // _COLUMNS)
-    num_columns = min(len(panels), _COLUMNS)
-    size = (num_columns * _PANEL_INCHES[0], num_rows * _PANEL_INCHES[1])
-    figure = Figure(figsize=size, layout="constrained", facecolor="white")
-    grid = figure.subplots(num_rows, num_columns, squeeze=False)
-    for axes in list(grid.flat)[len(panels) :]:
-        axes.set_axis_off()
-    for axes, (title, tags) in zip(grid.flat, panels.items(), strict=False):
-        for tag in tags:
-            steps, values = curves[tag]
-            marker = "." if len(steps) < _FEW_STEPS else ""
-            axes.plot(steps, values, label=_title(tag).removeprefix("validation "), linewidth=1.3, marker=marker)
-        axes.set_title(title, fontsize=10)
-        validation = tags[0].startswith("val_")
-        better = "higher" if validation and tags[0].endswith(_HIGHER_IS_BETTER) else "lower"  # training's are losses
-        axes.set_xlabel(f"epoch ({better} is better)", fontsize=8)
-        if chosen is not None and validation:
-            axes.axvline(chosen, color="0.5", linestyle="--", linewidth=1)
-        axes.tick_params(labelsize=8)
-        axes.xaxis.set_major_locator(MaxNLocator(5, integer=True, min_n_ticks=1))
-        axes.grid(alpha=0.3)
-        if title == "validation Dice":
-            axes.set_ylim(0, 1)
-            axes.legend(fontsize=8, loc="lower right")
+        tags.setdefault("validation Dice" if tag in ("val_mean_dice", "val_slice_dice") else _title(tag), []).append(
+            tag
+        )
+    return {title: _figure(title, {tag: curves[tag] for tag in of_title}, chosen) for title, of_title in tags.items()}
+
+
+def _figure(title: str, curves: Mapping[str, Curve], chosen: int | None) -> Figure:
+    """Curves that share axes."""
+    figure = Figure(figsize=_INCHES, layout="constrained", facecolor="white")
+    axes = figure.subplots()
+    for tag, (steps, values) in curves.items():
+        marker = "o" if len(steps) < _FEW_STEPS else ""
+        label = _title(tag).removeprefix("validation ")
+        axes.plot(steps, values, label=label, linewidth=2, marker=marker, markersize=4)
+    axes.set_title(title, fontsize=13, fontweight="bold", loc="left")
+    validation = title.startswith("validation")
+    better = "higher" if validation and title.lower().endswith(_HIGHER_IS_BETTER) else "lower"  # training's are losses
+    axes.set_xlabel(f"epoch ({better} is better)", fontsize=12)
+    axes.tick_params(labelsize=12)
+    axes.xaxis.set_major_locator(MaxNLocator(6, integer=True, min_n_ticks=1))
+    axes.grid(alpha=0.3)
+    axes.spines[["top", "right"]].set_visible(False)
+    if title == "validation Dice":
+        axes.set_ylim(0, 1)
+    if chosen is not None and validation:
+        axes.axvline(chosen, color="0.3", linestyle="--", linewidth=1.5, label=f"chosen: epoch {chosen}")
+    if len(axes.lines) > 1:
+        axes.legend(fontsize=11, loc="best")
     return figure
 
 

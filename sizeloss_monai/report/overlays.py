@@ -18,11 +18,12 @@ except ImportError as error:
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-__all__ = ["Outline", "Panel", "draw_panel", "largest_slice", "overlay_figure"]
+__all__ = ["Outline", "Panel", "draw_panel", "largest_slice", "overlay_figure", "square_window"]
 
 _PANEL_INCHES = 1.9
-_LABEL_INCHES = 0.9
-_LEGEND_INCHES = 0.45
+_GAP_INCHES = 0.06
+_LABEL_INCHES = 0.3
+_LEGEND_INCHES = 0.36
 
 
 @dataclass(frozen=True)
@@ -74,6 +75,30 @@ def largest_slice(mask: NDArray[Any]) -> int:
     return int(areas.argmax()) if areas.any() else len(areas) // 2
 
 
+def square_window(mask: NDArray[Any], spacing: tuple[float, float], margin: float = 15.0) -> tuple[slice, slice]:
+    """The square in plane that holds a mask and its surroundings, cut at the edges of the scan.
+
+    Args:
+        mask: ``[H, W]`` or ``[H, W, D]``, not empty.
+        spacing: distance of pixels along the first two axes, mm.
+        margin: between the mask and the square's sides, mm.
+
+    Returns:
+        The indices along the first two axes.
+    """
+    centres, halves = [], []
+    for axis, size in enumerate(spacing):
+        inside = np.unique(np.nonzero(mask)[axis])
+        centres.append((inside[0] + inside[-1] + 1) / 2 * size)
+        halves.append((inside[-1] - inside[0] + 1) / 2 * size)
+    half = max(halves) + margin
+    first, second = (
+        slice(max(int((centre - half) / size), 0), min(int(np.ceil((centre + half) / size)), length))
+        for centre, size, length in zip(centres, spacing, mask.shape[:2], strict=True)
+    )
+    return first, second
+
+
 def draw_panel(axes: Axes, panel: Panel) -> None:
     """Draw a slice and its masks, with square millimetres and no frame.
 
@@ -119,6 +144,16 @@ def draw_panel(axes: Axes, panel: Panel) -> None:
         spine.set_visible(False)
 
 
+def _add_black_bars(axes: Axes, height_by_width: float) -> None:
+    """Widen what a panel shows until its sides have the given ratio."""
+    (left, right), (bottom, top) = axes.get_xlim(), axes.get_ylim()
+    width, height = right - left, bottom - top
+    wider, higher = max(height / height_by_width - width, 0.0) / 2, max(width * height_by_width - height, 0.0) / 2
+    axes.set_xlim(left - wider, right + wider)
+    axes.set_ylim(bottom + higher, top - higher)
+    axes.set_facecolor("black")
+
+
 def _height_by_width(panel: Panel) -> float:
     """Ratio of a panel's sides in mm."""
     width, height = (n * s for n, s in zip(np.shape(panel.image), panel.spacing, strict=True))
@@ -130,8 +165,9 @@ def overlay_figure(
     column_titles: Sequence[str] = (),
     row_titles: Sequence[str] = (),
     title: str = "",
+    legend: bool = True,
 ) -> Figure:
-    """A grid of panels with a legend of the outlines' names.
+    """A grid of panels of one size, with equal gaps and a legend of the outlines' names.
 
     No window is opened and no backend chosen: save it by ``figure.savefig(path)``.
 
@@ -145,6 +181,7 @@ def overlay_figure(
         column_titles: one a column, or none.
         row_titles: one a row, or none.
         title: above the grid.
+        legend: whether the figure has one; a page may have one for all its figures.
 
     Returns:
         The figure.
@@ -160,42 +197,45 @@ def overlay_figure(
         raise ValueError(f"{num_columns} column_titles are needed, found {len(column_titles)}.")
     if row_titles and len(row_titles) != len(rows):
         raise ValueError(f"{len(rows)} row_titles are needed, found {len(row_titles)}.")
-    left = _LABEL_INCHES if row_titles else 0.05
-    top = 0.3 * bool(title) + 0.3 * bool(column_titles) + 0.05
-    width = left + num_columns * _PANEL_INCHES + 0.05
-    panel_inches = _PANEL_INCHES * max((_height_by_width(panel) for row in rows for panel in row if panel), default=1.0)
-    height = top + len(rows) * panel_inches + _LEGEND_INCHES
+    left = _LABEL_INCHES if row_titles else _GAP_INCHES
+    title_lines = max((text.count("\n") + 1 for text in column_titles), default=0)
+    top = 0.3 * bool(title) + 0.2 * title_lines + 2 * _GAP_INCHES
+    named = {outline.name: outline for row in rows for panel in row if panel for outline in panel.outlines}
+    handles = [
+        Line2D([], [], color=outline.color, linestyle=outline.style, linewidth=2, label=name)
+        for name, outline in named.items()
+        if name and legend
+    ]
+    bottom = _LEGEND_INCHES if handles else _GAP_INCHES
+    height_by_width = max((_height_by_width(panel) for row in rows for panel in row if panel), default=1.0)
+    panel_inches = _PANEL_INCHES * height_by_width
+    width = left + num_columns * (_PANEL_INCHES + _GAP_INCHES)
+    height = top + len(rows) * (panel_inches + _GAP_INCHES) - _GAP_INCHES + bottom
     figure = Figure(figsize=(width, height), facecolor="white")
     grid = figure.subplots(
         len(rows),
         num_columns,
         squeeze=False,
         gridspec_kw={
-            "left": left / width, "right": 1 - 0.05 / width, "top": 1 - top / height, "bottom": _LEGEND_INCHES / height,
-            "wspace": 0.03, "hspace": 0.03,
+            "left": left / width, "right": 1 - _GAP_INCHES / width, "top": 1 - top / height, "bottom": bottom / height,
+            "wspace": _GAP_INCHES / _PANEL_INCHES, "hspace": _GAP_INCHES / panel_inches,
         },
     )  # fmt: skip
-    handles: dict[str, Line2D] = {}
     for i, row in enumerate(rows):
         for j, panel in enumerate(row):
             if panel is None:
                 grid[i, j].set_axis_off()
             else:
                 draw_panel(grid[i, j], panel)
+                _add_black_bars(grid[i, j], height_by_width)
             if i == 0 and column_titles:
-                grid[i, j].set_title(column_titles[j], fontsize=10, pad=4)
+                grid[i, j].set_title(column_titles[j], fontsize=11, pad=4)
             if j == 0 and row_titles:
-                grid[i, j].set_ylabel(row_titles[i], fontsize=9)
-            for outline in panel.outlines if panel else ():
-                if outline.name:
-                    line = Line2D([], [], color=outline.color, linestyle=outline.style, label=outline.name)
-                    handles.setdefault(outline.name, line)
+                grid[i, j].set_ylabel(row_titles[i], fontsize=10)
     if title:
         figure.suptitle(title, fontsize=11, y=1 - 0.08 / height, va="top")
     if handles:
-        legend = figure.legend(
-            handles=list(handles.values()), loc="lower center", ncols=len(handles), fontsize=9, frameon=False,
-        )  # fmt: skip
-        for text in legend.get_texts():
+        names = figure.legend(handles=handles, loc="lower center", ncols=len(handles), fontsize=10, frameon=False)
+        for text in names.get_texts():
             text.set_parse_math(False)  # names are the user's: a dollar is a dollar
     return figure

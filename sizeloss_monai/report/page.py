@@ -2,56 +2,34 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from html import escape
+import base64
+import io
+import json
+import math
+import os
+import shlex
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from string import Template
+from statistics import fmean, median, stdev
+from typing import Any
 
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from matplotlib.figure import Figure
 from monai.config import PathLike
 
 from sizeloss_monai.bundle.run_record import read_starts
 from sizeloss_monai.data.findings import DataError
-from sizeloss_monai.report.case_overlays import case_figure
-from sizeloss_monai.report.curves import Curve, best_epoch, curves_figure, read_curves
-from sizeloss_monai.report.markup import figure_image
+from sizeloss_monai.data.size_table import SizeRow
+from sizeloss_monai.report.case_overlays import case_figure, legend_keys
+from sizeloss_monai.report.curves import best_epoch, curve_figures, read_curves, read_events, training_minutes
 from sizeloss_monai.report.ranking import choose_cases, rank_cases
 from sizeloss_monai.report.run_files import CaseResult, Evaluation, read_evaluation
-from sizeloss_monai.report.style import STYLE
-from sizeloss_monai.report.tables import (
-    bounds_text,
-    case_table,
-    class_table,
-    dice_text,
-    scores_table,
-    settings_table,
-    size_text,
-)
 
 __all__ = ["make_report", "write_report"]
 
-_PAGE = Template("""<!DOCTYPE html>
-<html lang="en">
-<head>
-<meta charset="utf-8">
-<meta name="viewport" content="width=device-width, initial-scale=1">
-<title>$title</title>
-<style>
-$style</style>
-</head>
-<body>
-<h1>$title</h1>
-$body
-</body>
-</html>
-""")
-
-_EXPLANATION = (
-    "Sizes are measured on each scan's own grid. The soft size is the sum of the probabilities, the hard size that of "
-    "the mask, the violation what the hard size lacks to its lower bound (below 0) or has above its upper one. Pieces "
-    "are connected components. At border names the faces of the scan that the mask reaches: left, right, anterior, "
-    "posterior, inferior, superior. Cases out of their bounds come first, then from the worst to the best: by mean "
-    "Dice, and without full annotation by pieces and by the difference of soft and hard size."
-)
+NOTHING = "\N{EN DASH}"
+_PAGE_DPI = 96  # of CSS
+_IMAGE_DPI = 192  # sharp on screens with two pixels for one of CSS, and where the page enlarges a picture
 
 
 def make_report(run_dir: PathLike) -> tuple[str, list[str]]:
@@ -68,25 +46,52 @@ def make_report(run_dir: PathLike) -> tuple[str, list[str]]:
     """
     run_dir = Path(run_dir)
     starts = read_starts(run_dir)
+    key_metric = starts[-1].get("key_metric")
+    events = read_events(run_dir)
+    curves = read_curves(events)
+    chosen = best_epoch(curves, key_metric)
     notes: list[str] = []
-    body = ["<h2>Settings</h2>", settings_table(run_dir, starts), "<h2>Training</h2>"]
-    curves = read_curves(run_dir)
-    if curves:
-        body += _training(curves, starts[-1].get("key_metric"))
-    else:
-        body.append(_noted(f"No curves: found none in '{run_dir / 'tensorboard'}'.", notes))
-    folders = sorted(path for path in (run_dir / "evaluation").glob("*") if path.is_dir())
-    if not folders:
-        text = "No cases: the run was not evaluated yet. Run its bundle with evaluate.yaml as the last config file."
-        body += ["<h2>Evaluation</h2>", _noted(text, notes)]
-    for folder in folders:
-        body.append(f"<h2>Evaluation: {escape(folder.name)}</h2>")
+
+    def noted(text: str) -> str:
+        notes.append(text)
+        return text
+
+    sections: list[dict[str, Any]] = []
+    for folder in sorted(path for path in (run_dir / "evaluation").glob("*") if path.is_dir()):
+        section: dict[str, Any] = {"name": folder.name, "note": ""}
         if (folder / "sizes.csv").is_file():
-            body += _evaluation(read_evaluation(folder), notes)
+            section |= _evaluation(read_evaluation(folder), notes)
         else:
-            body.append(_noted(f"No sizes.csv in '{folder}': evaluate the run again.", notes))
-    title = escape(f"Report of {run_dir.resolve().name}")
-    return _PAGE.substitute(title=title, style=STYLE, body="\n".join(body)), notes
+            section["note"] = noted(f"No sizes.csv in '{folder}': evaluate the run again.")
+        sections.append(section)
+    missing = {}
+    if not sections:
+        text = "No cases: the run was not evaluated yet. Run its bundle with evaluate.yaml as the last config file."
+        missing["evaluation"] = noted(text)
+    if not curves:
+        missing["curves"] = noted(f"No curves: found none in '{run_dir / 'tensorboard'}'.")
+    templates = Environment(
+        loader=PackageLoader("sizeloss_monai.report"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    templates.filters |= {"number": _number, "bounds": _bounds, "mean_sd": _mean_sd}
+    page = templates.get_template("report.html.j2").render(
+        name=run_dir.resolve().name,
+        start=starts[-1],
+        settings=_settings(run_dir, starts),
+        sections=sections,
+        data=_data_folder(section["evaluation"] for section in sections if "evaluation" in section),
+        missing=missing,
+        chosen=chosen,
+        key_metric=key_metric,
+        last_epoch=max((steps[-1] for steps, _ in curves.values()), default=None),
+        minutes=training_minutes(events) if events else None,
+        curves={title: _picture(figure) for title, figure in curve_figures(curves, chosen).items()},
+    )
+    return page, notes
 
 
 def write_report(run_dir: PathLike, output: PathLike | None = None, overwrite: bool = False) -> tuple[Path, list[str]]:
@@ -113,73 +118,112 @@ def write_report(run_dir: PathLike, output: PathLike | None = None, overwrite: b
     return path, notes
 
 
-def _noted(text: str, notes: list[str]) -> str:
-    """A paragraph that says what is missing; also kept for whoever made the page."""
-    notes.append(text)
-    return f'<p class="note">{escape(text)}</p>'
+def _evaluation(evaluation: Evaluation, notes: list[str]) -> dict[str, Any]:
+    """What the page says of a section: summaries, ranked cases, and the pictures of some."""
+    results = {result.case: result for result in evaluation.cases}
+    drawn: list[dict[str, Any]] = []
+    for case, reasons in choose_cases(evaluation.cases).items():
+        drawn.append({"result": results[case], "reasons": reasons})
+        try:
+            drawn[-1]["picture"] = _picture(case_figure(results[case], evaluation.target_ids))
+        except DataError as err:
+            drawn[-1]["note"] = f"No overlay: {err}"
+            notes.append(drawn[-1]["note"])
+    bounded = [result for result in evaluation.cases if any(row.violation_ml is not None for row in result.rows)]
+    return {
+        "evaluation": evaluation,
+        "cases": rank_cases(evaluation.cases),
+        "dice": [result.mean_dice for result in evaluation.cases if result.mean_dice is not None],
+        "hd95": [result.mean_hd95 for result in evaluation.cases if result.mean_hd95 is not None],
+        "bounded": len(bounded),
+        "violating": sum(bool(result.violated) for result in bounded),
+        "classes": _classes(evaluation.cases),
+        "drawn": drawn,
+        "legend": legend_keys([entry["result"] for entry in drawn]),
+    }
 
 
-def _training(curves: Mapping[str, Curve], key_metric: str | None) -> list[str]:
-    """The curves, and which epoch was chosen."""
-    parts = []
-    epoch = best_epoch(curves, key_metric)
-    if epoch is not None:
-        parts.append(
-            f"<p>model.pt has the weights of epoch {epoch}, the best by {escape(str(key_metric))} (dashed).</p>"
+def _classes(results: Sequence[CaseResult]) -> list[dict[str, Any]]:
+    """A summary of each class over the cases."""
+    summaries = []
+    for first in results[0].rows if results else ():
+        rows = [row for result in results for row in result.rows if row.class_id == first.class_id]
+        bounded = [row for row in rows if row.violation_ml is not None]
+        sizes = [row.hard_ml for row in rows]
+        summaries.append(
+            {
+                "name": first.name,
+                "dice": [result.dice[first.class_id] for result in results if first.class_id in result.dice],
+                "size": f"{median(sizes):.2f} ({min(sizes):.2f} to {max(sizes):.2f})",
+                "out": f"{sum(bool(row.violation_ml) for row in bounded)} of {len(bounded)}",
+                "in_pieces": f"{sum(row.components > 1 for row in rows)} of {len(rows)}",
+                "not_found": f"{sum(row.components == 0 for row in rows)} of {len(rows)}",
+            }
         )
-    description = f"Curves over epochs of {', '.join(curves)}"
-    return [*parts, f"<figure>{figure_image(curves_figure(curves, epoch), description)}</figure>"]
+    return summaries
 
 
-def _evaluation(evaluation: Evaluation, notes: list[str]) -> list[str]:
-    """Tables and overlays of the evaluation of a section."""
-    results = evaluation.cases
-    count = f"{len(results)} case{'s' if len(results) != 1 else ''}"
-    annotated = sum(bool(result.dice) for result in results)
-    violating = sum(bool(result.violated) for result in results)
-    bounded = sum(any(row.violation_ml is not None for row in result.rows) for result in results)
-    weights = f" Weights: {escape(evaluation.checkpoint)}." if evaluation.checkpoint else ""
-    parts = [
-        f"<p>{count}, {annotated} with a full annotation; {violating} of {bounded} with bounds are out of them."
-        f"{weights}</p>",
-        class_table(results),
-    ]
-    if evaluation.scores:
-        parts.append(scores_table(evaluation.scores))
-    parts += ["<h3>Cases</h3>", f"<p>{escape(_EXPLANATION)}</p>", case_table(rank_cases(results))]
-    parts += [
-        "<h3>Overlays</h3>",
-        "<p>The slice with most of mask and truth, then slices near both ends and in the middle, close up. Slices are "
-        "counted from 0 in the order of the file.</p>",
-    ]
-    by_name = {result.case: result for result in results}
-    for case, reasons in choose_cases(results).items():
-        parts.append(_overlay(by_name[case], reasons, evaluation, notes))
-    return parts
+def _settings(run_dir: Path, starts: Sequence[Mapping[str, Any]]) -> dict[str, str]:
+    """What made the run, as its last start recorded it."""
+    settings = {"folder": str(run_dir)}
+    for key, value in starts[-1].items():
+        if key == "command" and isinstance(value, list):
+            text = " ".join(_quoted(str(part)) for part in value)
+        elif isinstance(value, dict):
+            text = ", ".join(f"{name} {_plain(item)}" for name, item in value.items())
+        else:
+            text = _plain(value)
+        settings[key.replace("_", " ")] = text
+    if len(starts) > 1:
+        earlier = (f"{start.get('started')} (commit {start.get('commit')})" for start in starts[:-1])
+        settings["started before"] = ", ".join(earlier)
+    return settings
 
 
-def _overlay(result: CaseResult, reasons: list[str], evaluation: Evaluation, notes: list[str]) -> str:
-    """A case's picture and what there is to say of it."""
-    heading = " ".join(f'<span class="reason">{escape(reason)}</span>' for reason in reasons)
-    try:
-        figure = case_figure(result, evaluation.target_ids)
-    except DataError as err:
-        picture = _noted(f"No overlay: {err}", notes)
-    else:
-        picture = figure_image(figure, f"Mask over slices of {result.case}", enlarge=1.35)
-    lines = []
-    for row in result.rows:
-        dice = f"Dice {dice_text(result.dice[row.class_id])}, " if row.class_id in result.dice else ""
-        line = f"{row.name}: {dice}{size_text(row.hard_ml)} mL"
-        if row.true_ml is not None:
-            line += f" (true {size_text(row.true_ml)})"
-        if row.violation_ml is not None:
-            line += f", bounds {bounds_text(row)}"
-        if row.violation_ml:
-            side = "above" if row.violation_ml > 0 else "below"
-            line += f": {size_text(abs(row.violation_ml))} mL {side}"
-        lines.append(f"<li>{escape(line)}</li>")
-    return (
-        f"<figure>\n<h4>{escape(result.case)} {heading}</h4>\n{picture}\n"
-        f"<figcaption><ul>{''.join(lines)}</ul></figcaption>\n</figure>"
-    )
+def _data_folder(evaluations: Iterable[Evaluation]) -> str:
+    """The folder that holds the evaluated scans; empty without any."""
+    folders = [os.path.abspath(result.image.parent) for evaluation in evaluations for result in evaluation.cases]
+    return os.path.commonpath(folders) if folders else ""
+
+
+def _picture(figure: Figure) -> dict[str, Any]:
+    """A figure as an image within the page."""
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="png", dpi=_IMAGE_DPI, metadata={"Software": None})
+    width, height = (round(inches * _PAGE_DPI) for inches in figure.get_size_inches())
+    return {"data": base64.b64encode(buffer.getvalue()).decode("ascii"), "width": width, "height": height}
+
+
+def _number(value: float | None, digits: int = 2, signed: bool = False) -> str:
+    """A number as the report writes it; None and NaN are unknown."""
+    if value is None or math.isnan(value):
+        return NOTHING
+    return f"{value:+.{digits}f}" if signed and value else f"{value:.{digits}f}"
+
+
+def _mean_sd(values: Sequence[float], digits: int = 3) -> str:
+    """Mean and standard deviation."""
+    spread = f" \N{PLUS-MINUS SIGN} {stdev(values):.{digits}f}" if len(values) > 1 else ""
+    return f"{fmean(values):.{digits}f}{spread}" if values else NOTHING
+
+
+def _bounds(row: SizeRow) -> str:
+    """The bounds of a class in mL."""
+    if row.lower_ml is None or row.upper_ml is None:
+        return NOTHING
+    lower, upper = (f"{bound:.2f}".rstrip("0").rstrip(".") for bound in (row.lower_ml, row.upper_ml))
+    return f"\N{GREATER-THAN OR EQUAL TO} {lower}" if math.isinf(row.upper_ml) else f"{lower} to {upper}"
+
+
+def _quoted(part: str) -> str:
+    """A part of a command line for a shell; ``shlex.quote`` makes a riddle of single quotes."""
+    if "'" in part and not set(part) & set('"$`\\!'):
+        return f'"{part}"'
+    return shlex.quote(part)
+
+
+def _plain(value: Any) -> str:
+    """A value of ``run.json``."""
+    if isinstance(value, list):
+        return ", ".join(map(_plain, value)) or "none"
+    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from statistics import fmean
 
@@ -27,6 +27,7 @@ class CaseResult:
         image: file of the scan.
         label: file of the full annotation; None where there is none.
         mask: file of the mask found, with the network's classes.
+        hd95: by class, the distance in mm where it is defined.
     """
 
     case: str
@@ -35,11 +36,17 @@ class CaseResult:
     image: Path
     label: Path | None
     mask: Path
+    hd95: Mapping[int, float] = field(default_factory=dict)
 
     @property
     def mean_dice(self) -> float | None:
         """Mean Dice of the classes, None without a full annotation."""
         return fmean(self.dice.values()) if self.dice else None
+
+    @property
+    def mean_hd95(self) -> float | None:
+        """Mean HD95 of the classes in mm, None where none is defined."""
+        return fmean(self.hd95.values()) if self.hd95 else None
 
     @property
     def violated(self) -> list[SizeRow]:
@@ -73,7 +80,8 @@ def read_evaluation(folder: Path) -> Evaluation:
         folder: ``<run>/evaluation/<section>``.
 
     Returns:
-        Its cases and scores. Dice come from ``val_mean_dice_raw.csv``; without that file there is none.
+        Its cases and scores. Dice and HD95 come from ``val_mean_dice_raw.csv`` and ``val_hd95_mm_raw.csv``; without
+        these files there are none.
 
     Raises:
         DataError: when a file is missing, was cut off, or does not fit the others.
@@ -82,7 +90,7 @@ def read_evaluation(folder: Path) -> Evaluation:
     if missing:
         raise DataError(f"'{folder}': found no {listed(missing)}, which evaluate.yaml writes. Evaluate the run again.")
     rows = read_sizes(folder / "sizes.csv")
-    dice = _read_dice(folder / "val_mean_dice_raw.csv")
+    dice, hd95 = (_read_raw(folder / f"{metric}_raw.csv") for metric in ("val_mean_dice", "val_hd95_mm"))
     index = read_json(folder / "cases.json")
     try:
         files = {str(entry["case"]): entry for entry in index["cases"]}
@@ -103,20 +111,21 @@ def read_evaluation(folder: Path) -> Evaluation:
     cases = []
     for case in measured:
         image, label, mask = paths[case]
-        # an earlier evaluation in the same folder may have left the Dice of a mask that is no longer listed
-        case_dice = dice.get(case, {}) if label is not None else {}
-        cases.append(CaseResult(case, tuple(row for row in rows if row.case == case), case_dice, image, label, mask))
+        # an earlier evaluation in the same folder may have left the scores of a mask that is no longer listed
+        scores = [table.get(case, {}) if label is not None else {} for table in (dice, hd95)]
+        of_case = tuple(row for row in rows if row.case == case)
+        cases.append(CaseResult(case, of_case, scores[0], image, label, mask, scores[1]))
     checkpoint = read_starts(folder)[-1].get("checkpoint") if (folder / "run.json").is_file() else None
     return Evaluation(folder.name, _read_scores(folder / "metrics.csv"), tuple(cases), target_ids, checkpoint)
 
 
-def _read_dice(file: Path) -> dict[str, dict[int, float]]:
-    """By case and class, the Dice that is defined, from a table of MONAI's ``MetricsSaver`` without background."""
+def _read_raw(file: Path) -> dict[str, dict[int, float]]:
+    """By case and class, the scores that are defined, from a table of MONAI's ``MetricsSaver`` without background."""
     if not file.is_file():
         return {}
     with file.open(encoding="utf-8", newline="") as handle:
         heading, *lines = list(csv.reader(handle)) or [[]]
-    dice: dict[str, dict[int, float]] = {}
+    scores: dict[str, dict[int, float]] = {}
     for number, cells in enumerate(lines, start=2):
         if len(cells) != len(heading):
             raise DataError(
@@ -124,8 +133,8 @@ def _read_dice(file: Path) -> dict[str, dict[int, float]]:
                 "Was the file cut off? Evaluate the run again."
             )
         values = {class_id: _number(cell, file, number) for class_id, cell in enumerate(cells[1:-1], start=1)}
-        dice[cells[0]] = {class_id: value for class_id, value in values.items() if not math.isnan(value)}
-    return dice
+        scores[cells[0]] = {class_id: value for class_id, value in values.items() if not math.isnan(value)}
+    return scores
 
 
 def _read_scores(file: Path) -> dict[str, float]:

@@ -12,7 +12,7 @@ pytest.importorskip("matplotlib")
 from evaluated_runs import annotation, write_evaluation
 from monai.data import MetaTensor
 
-from sizeloss_monai.report.case_overlays import case_figure, upright
+from sizeloss_monai.report.case_overlays import case_figure, legend_keys, upright
 from sizeloss_monai.report.run_files import read_evaluation
 
 
@@ -59,11 +59,11 @@ def test_panels_of_a_case(tmp_path: Path) -> None:
     whole, close = (axes.images[0].get_array().shape for axes in panels[:2])
     assert whole == annotation().shape[1::-1]  # drawn transposed
     assert close[0] * close[1] <= whole[0] * whole[1]
-    legend = [text.get_text() for text in figure.legends[0].get_texts()]
+    assert figure.legends == []  # the page has one for all pictures
+    legend = [name for name, _ in legend_keys([results["blind"], results["good"]])]
     assert legend == ["left <ventricle>", "wall & rim", "truth"]
     # without a truth there is none in the legend
-    figure = case_figure(results["blind"], evaluation.target_ids)
-    assert "truth" not in [text.get_text() for text in figure.legends[0].get_texts()]
+    assert "truth" not in dict(legend_keys([results["blind"]]))
 
 
 def test_an_empty_mask_shows_the_scan(tmp_path: Path) -> None:

@@ -6,7 +6,7 @@ import pytest
 
 pytest.importorskip("matplotlib")
 
-from sizeloss_monai.report import Outline, Panel, draw_panel, largest_slice, overlay_figure
+from sizeloss_monai.report import Outline, Panel, draw_panel, largest_slice, overlay_figure, square_window
 
 
 def disc(shape=(24, 20), centre=(8, 12), radius=4):
@@ -79,6 +79,28 @@ class TestOverlayFigure:
         wide, narrow = (overlay_figure([[Panel(np.eye(8, 4), spacing=s)]]) for s in ((2.0, 1.0), (1.0, 2.0)))
         assert wide.get_figheight() < narrow.get_figheight()
 
+    def test_panels_of_different_shapes_have_equal_gaps(self):
+        shapes = [(24, 20), (20, 24), (30, 10), (10, 10)]
+        rows = [
+            [Panel(np.random.default_rng(i).random(shape), spacing=(1, 1 + i / 4))] * 3
+            for i, shape in enumerate(shapes)
+        ]
+        figure = overlay_figure(rows, ["a\nlong title", "b", "c"], ["1", "2", "3", "4"])
+        pixels(figure)
+        size = figure.get_size_inches()
+        boxes = np.array([axes.get_position().get_points() * size for axes in panel_axes(figure)]).reshape(4, 3, 2, 2)
+        across = boxes[:, 1:, 0, 0] - boxes[:, :-1, 1, 0]
+        down = boxes[:-1, :, 0, 1] - boxes[1:, :, 1, 1]
+        assert across == pytest.approx(across[0, 0], abs=1e-3)
+        assert down == pytest.approx(across[0, 0], abs=1e-3)
+        for axes, panel in zip(panel_axes(figure), [panel for row in rows for panel in row], strict=True):
+            width, height = (n * s for n, s in zip(panel.image.shape, panel.spacing, strict=True))
+            assert axes.get_xlim()[1] - axes.get_xlim()[0] >= width - 1e-6, "nothing is cut"
+            assert axes.get_ylim()[0] - axes.get_ylim()[1] >= height - 1e-6
+
+    def test_a_figure_without_legend(self):
+        assert overlay_figure([[Panel(np.eye(6), [Outline(np.eye(6), "red", "a")])]], legend=False).legends == []
+
     def test_constant_and_tiny_images(self):
         pixels(overlay_figure([[Panel(np.ones((1, 1)), [Outline(np.ones((1, 1)), "red")])]]))
 
@@ -96,6 +118,14 @@ class TestOverlayFigure:
     def test_bad_arguments(self, rows, titles, match):
         with pytest.raises(ValueError, match=match):
             overlay_figure(rows, **titles)
+
+
+def test_square_window():
+    mask = np.zeros((40, 30, 3), dtype=bool)
+    mask[10:14, 5:9, 1] = True
+    # the second axis has the wider side, 8 mm; half of it and the margin of 6 mm around the centres 12 and 14 mm
+    assert square_window(mask, (1.0, 2.0), margin=6.0) == (slice(2, 22), slice(2, 12))
+    assert square_window(mask[..., 1], (1.0, 2.0), margin=99.0) == (slice(0, 40), slice(0, 30))
 
 
 def test_image_of_another_rank():

@@ -36,6 +36,7 @@ class Page(HTMLParser):
         self.tables: list[list[list[str]]] = []
         self.images: list[str] = []
         self.urls: list[str] = []
+        self.ids: list[str] = []
         self.texts: dict[str, list[str]] = {}
         self.feed(html)
         self.close()
@@ -43,6 +44,7 @@ class Page(HTMLParser):
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
         given = dict(attrs)
+        self.ids += [value or "" for name, value in attrs if name == "id"]
         self.urls += [value or "" for name, value in attrs if name in ("src", "href", "srcset", "data", "action")]
         assert tag not in ("script", "link", "iframe", "object")
         if tag == "img":
@@ -96,14 +98,16 @@ def run(evaluated: Path, tmp_path: Path) -> Path:
 def test_one_file_that_asks_for_no_other(html: str) -> None:
     page = Page(html)
     assert page.urls
-    assert all(url.startswith("data:image/png;base64,") for url in page.urls)
+    assert all(url.startswith(("data:image/png;base64,", "#")) for url in page.urls)
+    assert {url[1:] for url in page.urls if url[0] == "#"} <= set(page.ids)
+    assert len(page.ids) == len(set(page.ids))
     assert not re.search(r"https?:|url\(|@import", html)
     for image in page.images:
         Image.open(io.BytesIO(base64.b64decode(image.partition(",")[2]))).verify()
 
 
 def test_settings(html: str) -> None:
-    settings = {row[0]: row[1] for row in Page(html).tables[0]}
+    settings = {row[0]: row[1] for row in Page(html).table("folder")}
     assert settings["command"] == "m run --config_file \"['a.yaml']\""
     assert settings["commit"] == "def"
     assert settings["machine"] == "cores 2, gpus none"
@@ -137,6 +141,53 @@ def test_numbers_are_the_files(html: str, evaluated: Path) -> None:
     assert {row[0]: row[1] for row in Page(html).table("metric")[1:]} == {"mean dice": "0.5000", "hd95 mm": NOTHING}
 
 
+def test_main_numbers_come_first(run: Path) -> None:
+    starts = json.loads((run / "run.json").read_text())
+    starts[-1]["key_metric"] = "val_mean_dice"
+    (run / "run.json").write_text(json.dumps(starts))
+    folder = run / "evaluation" / "validation"
+    distances = {
+        "good": (1.0, 3.0),
+        "fair": (4.0, 4.0),
+        "poor": (6.0, 6.0),
+        "out": (8.0, 8.0),
+        "blind": (math.nan,) * 2,
+    }
+    lines = [f"{case},{a},{b},{(a + b) / 2}" for case, (a, b) in distances.items()]
+    (folder / "val_hd95_mm_raw.csv").write_text("\n".join(["filename,class0,class1,mean", *lines]) + "\n")
+    with (folder / "val_mean_dice_raw.csv").open() as file:
+        dice = [mean for row in csv.DictReader(file) if not math.isnan(mean := float(row["mean"]))]
+    page = Page(make_report(run)[0])
+    summary = f"{np.mean(dice):.3f} ± {np.std(dice, ddof=1):.3f}"
+    sentence = f"Mean 3D Dice {summary} on 4 annotated cases of validation; 1 of 5 masks with bounds is outside them."
+    assert page.texts["p"][0].strip() == sentence
+    facts = dict(zip(page.texts["dt"], page.texts["dd"][: page.texts["dt"].index("3D Dice")], strict=False))
+    assert facts["experiment"] == "common_bounds"
+    assert Path(facts["data"]).name == "data"
+    cards = re.findall(r"<dt>([^<]*)</dt><dd>([^<]*)</dd><dd class=\"of\">([^<]*)</dd>", make_report(run)[0])
+    assert {name: value for name, value, _ in cards} == {
+        "3D Dice": summary,
+        "HD95, mm": f"5.0 ± {np.std([2, 4, 6, 8], ddof=1):.1f}",
+        "Out of bounds": "1",
+        "Chosen epoch": "4",
+        "Training, minutes": "0.0",
+    }
+    heading, *rows = page.table("case")
+    shown = {row[0]: row[heading.index("HD95 mm")] for row in rows if len(row) == len(heading)}
+    assert shown == {"out": "8.0", "poor": "6.0", "fair": "4.0", "good": "1.0", "blind": NOTHING}
+
+
+def test_every_template_is_packaged() -> None:
+    root = Path(__file__).resolve().parents[2]
+    files = {
+        path for path in (root / "sizeloss_monai" / "report").rglob("*") if path.is_file() and path.suffix != ".pyc"
+    }
+    patterns = re.search(r'^"sizeloss_monai.report" = \["(.*)"\]$', (root / "pyproject.toml").read_text(), re.MULTILINE)
+    assert patterns
+    packaged = set((root / "sizeloss_monai" / "report").glob(patterns[1]))
+    assert {path for path in files if path.suffix != ".py"} == packaged != set()
+
+
 def test_violations_come_first_then_the_worst(html: str) -> None:
     page = Page(html)
     cases = [row[0] for row in page.table("case")[1:] if row[0] in SHIFTS]
@@ -145,7 +196,7 @@ def test_violations_come_first_then_the_worst(html: str) -> None:
     assert [words[0] for words in drawn] == ["out", "poor", "fair", "good", "blind"]
     reasons = ["out of bounds", "worst", "median", "best", "no full annotation"]
     assert [" ".join(words[1:]) for words in drawn] == reasons
-    assert len(page.images) == 1 + 5  # curves
+    assert len(page.images) == 2 + 5  # curves of the loss and of Dice
     summary = {row[0]: row for row in page.table("class")[1:]}
     assert summary.keys() == set(NAMES.values())
     assert summary[NAMES[2]][3:] == ["1 of 5", "0 of 5", "0 of 5"]
@@ -169,7 +220,7 @@ def test_markup_in_names_is_text(run: Path) -> None:
     (run / "run.json").write_text(json.dumps(settings))
     page = Page(make_report(run)[0])
     assert NAMES[1] in {row[0] for row in page.table("class")}
-    assert ["experiment", "<script>alert(1)</script>"] in page.tables[0]
+    assert ["experiment", "<script>alert(1)</script>"] in page.table("folder")
 
 
 def test_without_any_truth(tmp_path: Path) -> None:
@@ -194,8 +245,8 @@ def test_without_evaluation_and_curves(tmp_path: Path) -> None:
     shutil.rmtree(tmp_path / "run" / "tensorboard")
     html, notes = make_report(tmp_path / "run")
     assert len(notes) == 2
-    assert "tensorboard" in notes[0]
-    assert "was not evaluated yet" in notes[1]
+    assert "was not evaluated yet" in notes[0]
+    assert "tensorboard" in notes[1]
     assert Page(html).texts["p"] == notes
 
 
@@ -214,7 +265,7 @@ def test_scans_that_were_moved_leave_no_overlay(run: Path) -> None:
     (note,) = notes
     assert note.startswith("No overlay: case 'poor', key 'image': found no file")
     assert note in Page(html).texts["p"]
-    assert len(Page(html).images) == 1 + 4
+    assert len(Page(html).images) == 2 + 4
 
 
 def test_a_mask_of_another_grid(run: Path) -> None:
@@ -273,7 +324,8 @@ def test_nothing_is_overwritten_silently(run: Path) -> None:
     assert write_report(run, run / "pages" / "a.html")[0].is_file()
 
 
-def test_in_a_browser(run: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("width", [390, 1280, 1920])
+def test_in_a_browser(run: Path, tmp_path: Path, width: int) -> None:
     browser = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
     if browser is None:
         pytest.skip("no Chromium to look at the page with")
@@ -281,17 +333,18 @@ def test_in_a_browser(run: Path, tmp_path: Path) -> None:
     options = "--headless --no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking"
     options += f" --disable-component-update --disable-sync --hide-scrollbars --user-data-dir={tmp_path / 'profile'}"
     screenshot = tmp_path / "page.png"
-    taken = f"--window-size=1200,1600 --screenshot={screenshot}"
+    taken = f"--window-size={width},1600 --screenshot={screenshot}"
     done = subprocess.run([browser, *options.split(), *taken.split(), path.as_uri()], capture_output=True, timeout=120)
     if not screenshot.is_file():
         pytest.skip(f"Chromium takes no screenshot here: {done.stderr.decode(errors='replace')[-200:]}")
     pixels = np.asarray(Image.open(screenshot).convert("RGB")).astype(int)
-    assert pixels.shape[:2] == (1600, 1200)
+    assert pixels.shape[:2] == (1600, width)
     assert (pixels[0] == 255).all()  # light, with a margin
     drawn = (pixels != 255).any(-1)
     assert drawn[:, :20].sum() == drawn[:, -20:].sum() == 0  # nothing wider than the window
     assert drawn[-400:].any()
-    assert ((pixels - [253, 227, 223] == 0).all(-1)).sum() > 500  # the marked violation
+    if width > 1000:  # on a telephone that column is scrolled to
+        assert ((pixels - [253, 227, 223] == 0).all(-1)).sum() > 500  # the marked violation
 
 
 def test_dice_of_a_former_evaluation_is_not_shown(run: Path) -> None:
