@@ -11,8 +11,6 @@ import numpy as np
 import pydicom
 import pytest
 import SimpleITK as sitk  # noqa: N813
-from bundle_runs import CINE, ROOT, make_workflow
-from dicom_series import write_series
 from monai.bundle import ConfigParser
 
 from sizeloss_monai.bundle import ConfigError, OutputDirError
@@ -20,6 +18,9 @@ from sizeloss_monai.cli import main
 from sizeloss_monai.data import DataError
 from sizeloss_monai.data.phantoms import make_cine_phantom
 from sizeloss_monai.dicom import BundleDescription, DicomSegmenter, read_instances, read_volume, split_phases
+from tests.support import ROOT
+from tests.support.bundle_runs import CINE, make_workflow
+from tests.support.dicom_series import write_series
 
 BUNDLE = ROOT / "bundles" / CINE
 

@@ -7,9 +7,8 @@ import pytest
 
 pytest.importorskip("matplotlib")
 
-from evaluated_runs import write_training
-
 from sizeloss_monai.report.curves import best_epoch, curves_figure, read_curves
+from tests.support.evaluated_runs import write_training
 
 
 def test_a_resumed_runs_later_values_count(tmp_path: Path) -> None:
