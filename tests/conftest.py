@@ -9,8 +9,15 @@ from types import ModuleType
 from typing import Any
 
 import pytest
+import torch
 
 from tests.support import ROOT
+
+
+@pytest.fixture(scope="session", params=["cpu", *(["cuda"] if torch.cuda.is_available() else [])])
+def device(request: pytest.FixtureRequest) -> torch.device:
+    """Every kind of device that this machine has."""
+    return torch.device(request.param)
 
 
 @pytest.fixture(scope="session")

@@ -84,6 +84,7 @@ def test_summary_and_segmentation_agree(cine, segmenter):
     assert [p.segmentation.SOPInstanceUID for p in again] == [p.segmentation.SOPInstanceUID for p in phases]
 
 
+@pytest.mark.filterwarnings("ignore:Divide by zero")  # the scan is constant
 def test_empty_mask_is_rejected(tmp_path, segmenter):
     (phase,) = segmenter.segment(write_series(tmp_path, np.zeros((4, 64, 64), np.uint16) + 1))
     assert (phase.summary["verdict"], phase.summary["reasons"]) == ("reject", ["Left ventricular cavity: empty"])
