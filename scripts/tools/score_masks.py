@@ -22,7 +22,7 @@ from sizeloss_monai.metrics import HausdorffDistanceMMMetric, SliceDiceMetric
 
 def one_hot(volume: MetaTensor, label_id: int) -> MetaTensor:
     """``[1, 2, H, W, D]``: everything else, and the voxels of that id, with the volume's affine."""
-    chosen = (torch.as_tensor(volume) == label_id)[None, None]
+    chosen = (volume.as_tensor() == label_id)[None, None]
     return MetaTensor(torch.cat([~chosen, chosen], dim=1).float(), affine=volume.affine)
 
 
