@@ -19,7 +19,7 @@ help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-11s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
 
 demo: $(INSTALLED) ## train and evaluate on phantoms; the results go to demo/
-	$(RUN) scripts/demo.py
+	$(RUN) -m scripts.tools.demo
 
 test: lint pytest ## lint, types and all tests
 

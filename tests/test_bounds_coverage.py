@@ -1,20 +1,19 @@
-"""The script scripts/bounds_coverage.py on a few small volumes in ACDC's layout."""
+"""The script scripts/experiments/bounds_coverage.py on a few small volumes in ACDC's layout."""
 
 from __future__ import annotations
 
 import csv
-import subprocess
-import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import nibabel as nib
 import numpy as np
 import pytest
 
-ROOT = Path(__file__).resolve().parents[1]
+from scripts.experiments import bounds_coverage
 
 
-def test_bounds_coverage(tmp_path: Path) -> None:
+def test_bounds_coverage(run_script: Callable[..., None], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     # volumes that are the same in mL, on voxels of two sizes: bounds in mL hold for all, those in voxels do not
     for index, patient in enumerate((1, 2, 21, 22)):
         name = f"patient{patient:03d}"
@@ -29,10 +28,8 @@ def test_bounds_coverage(tmp_path: Path) -> None:
             for suffix, array in (("", ids.astype(np.float32)), ("_gt", ids)):
                 nib.save(nib.Nifti1Image(array, affine), folder / f"{name}_frame{frame}{suffix}.nii.gz")
     options = ["--data_dir", str(tmp_path), "--results_dir", str(tmp_path), "--patients", "1", "2", "--draws", "20"]
-    script = [sys.executable, "scripts/bounds_coverage.py", *options]
-    done = subprocess.run(script, cwd=ROOT, capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
-    assert "left out promise12" in done.stdout
+    run_script(bounds_coverage, *options)
+    assert "left out promise12" in capsys.readouterr().out
     with (tmp_path / "bounds_coverage.csv").open() as file:
         rows = [row for row in csv.DictReader(file) if row["method"] == "range" and row["patients"] == "1"]
     assert {row["class"] for row in rows} == {"RV", "myocardium", "LV"}
@@ -42,7 +39,10 @@ def test_bounds_coverage(tmp_path: Path) -> None:
         assert float(row["coverage_mean"]) == pytest.approx(1 if row["unit"] == "mL" else 1 / 3, abs=1e-4)
         assert row["seed"] == "0"
         assert row["commit"]
-        assert row["command"] == "python scripts/bounds_coverage.py --data_dir data --patients 1 2 --draws 20 --seed 0"
+        assert (
+            row["command"]
+            == "python -m scripts.experiments.bounds_coverage --data_dir data --patients 1 2 --draws 20 --seed 0"
+        )
     with (tmp_path / "bounds_coverage_published.csv").open() as file:
         published = list(csv.DictReader(file))
     assert {row["group"] for row in published} == {"all", "DCM", "HCM"}

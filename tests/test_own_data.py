@@ -14,8 +14,8 @@ import numpy as np
 import pytest
 
 from sizeloss_monai.data import check_datalist
+from tests.support import ROOT
 
-ROOT = Path(__file__).resolve().parents[1]
 TUTORIAL = (ROOT / "docs" / "own_data.md").read_text(encoding="utf-8")
 STEPS = re.findall(r"```bash\n(.*?)```(?:\n\n```text\n(.*?)```)?", TUTORIAL, flags=re.DOTALL)
 """Commands, and what they print: all of it but what stands for ``...``."""

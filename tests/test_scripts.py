@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import csv
-import importlib
 import json
 import shutil
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import nibabel as nib
@@ -17,19 +17,13 @@ import torch
 from PIL import Image
 from torch.utils.tensorboard import SummaryWriter
 
+from scripts.experiments import benchmark_growth, benchmark_step, reproduce, selection_study, tables
+from scripts.tools import demo, score_masks
 from sizeloss_monai.data import write_cine_phantoms
-
-ROOT = Path(__file__).resolve().parents[1]
-
-
-@pytest.fixture
-def scripts(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Scripts import one another by name."""
-    monkeypatch.syspath_prepend(str(ROOT / "scripts"))
+from tests.support import ROOT
 
 
-def test_the_demo_tabulates_what_its_evaluation_left(scripts: None, tmp_path: Path) -> None:
-    demo = importlib.import_module("demo")
+def test_the_demo_tabulates_what_its_evaluation_left(tmp_path: Path) -> None:
     for level in demo.LEVELS:
         folder = tmp_path / "runs" / level.config / "evaluation" / "test"
         folder.mkdir(parents=True)
@@ -43,8 +37,7 @@ def test_the_demo_tabulates_what_its_evaluation_left(scripts: None, tmp_path: Pa
     assert len(lines) == 1 + len(demo.LEVELS) * len(demo.METRICS)
 
 
-def test_the_demo_removes_nothing_but_its_own(scripts: None, tmp_path: Path) -> None:
-    demo = importlib.import_module("demo")
+def test_the_demo_removes_nothing_but_its_own(tmp_path: Path) -> None:
     (tmp_path / "runs").mkdir()
     (tmp_path / "runs" / "mine").touch()
     with pytest.raises(RuntimeError, match="was not made by this demo"):
@@ -55,16 +48,11 @@ def test_the_demo_removes_nothing_but_its_own(scripts: None, tmp_path: Path) -> 
     assert not (tmp_path / "runs").exists()
 
 
-def run_script(*arguments: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run([sys.executable, *arguments], cwd=ROOT, capture_output=True, text=True)
-
-
 @pytest.mark.parametrize("protocol", ["small", "paper"])
-def test_reproduce_prints_jobs_whose_configs_exist(scripts: None, protocol: str) -> None:
-    tables = importlib.import_module("experiments").TABLES
-    printed = run_script(
-        "scripts/reproduce.py", "--print", "--protocol", protocol, "--table", *tables, "--seeds", "0", "1"
-    )
+def test_reproduce_prints_jobs_whose_configs_exist(protocol: str) -> None:
+    options = ["--print", "--protocol", protocol, "--table", *tables.TABLES, "--seeds", "0", "1"]
+    command = [sys.executable, "-m", "scripts.experiments.reproduce", *options]
+    printed = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
     assert printed.returncode == 0, printed.stderr
     jobs = printed.stdout.splitlines()
     assert len(jobs) == len(set(jobs)), "rows that are the same run are run once"
@@ -75,10 +63,9 @@ def test_reproduce_prints_jobs_whose_configs_exist(scripts: None, protocol: str)
     assert all(job.count(" && ") == 1 and "--seed" in job for job in jobs)
 
 
-def test_every_experiment_is_a_row_of_a_table(scripts: None) -> None:
-    experiments = importlib.import_module("experiments")
-    rows = {row.run for name in experiments.TABLES for row in experiments.load_table(name).rows}
-    assert rows == set(experiments.SPECIFICATION["runs"])
+def test_every_experiment_is_a_row_of_a_table() -> None:
+    rows = {row.run for name in tables.TABLES for row in tables.load_table(name).rows}
+    assert rows == set(tables.SPECIFICATION["runs"])
 
 
 def make_finished_run(folder: Path, dice: list[float], seed: int) -> None:
@@ -101,14 +88,13 @@ def make_finished_run(folder: Path, dice: list[float], seed: int) -> None:
         writer.add_image("overlay/case0", torch.rand(3, 8, 32), 2)
 
 
-def test_reproduce_tabulates_and_draws_what_is_finished(scripts: None, tmp_path: Path) -> None:
+def test_reproduce_tabulates_and_draws_what_is_finished(run_script: Callable[..., None], tmp_path: Path) -> None:
     runs = {("common_bounds", 0): [0.7, 0.9], ("common_bounds", 1): [0.6, 0.8], ("full", 0): [0.9, 1.0]}
     runs |= {("full_5", 0): [0.5, 0.6], ("hybrid_5", 0): [0.8, 0.8]}
     for (name, seed), dice in runs.items():
         make_finished_run(tmp_path / "runs" / f"small-seed{seed}" / "acdc" / name, dice, seed)
     options = ["--runs_dir", str(tmp_path / "runs"), "--results_dir", str(tmp_path / "results")]
-    made = run_script("scripts/reproduce.py", "--collect", "--table", "2", "--seeds", "0", "1", *options)
-    assert made.returncode == 0, made.stderr
+    run_script(reproduce, "--collect", "--table", "2", "--seeds", "0", "1", *options)
     results = tmp_path / "results"
     with (results / "table2_small.csv").open() as file:
         records = list(csv.DictReader(file))
@@ -131,24 +117,24 @@ def test_reproduce_tabulates_and_draws_what_is_finished(scripts: None, tmp_path:
         assert np.asarray(image.convert("L")).std() > 0, picture
 
 
-def test_a_run_of_another_seed_is_refused(tmp_path: Path) -> None:
+def test_a_run_of_another_seed_is_refused(run_script: Callable[..., None], tmp_path: Path) -> None:
     make_finished_run(tmp_path / "runs" / "small-seed0" / "acdc" / "full", [0.9], seed=7)
     options = ["--runs_dir", str(tmp_path / "runs"), "--results_dir", str(tmp_path / "results")]
-    made = run_script("scripts/reproduce.py", "--collect", "--table", "1", *options)
-    assert made.returncode != 0
-    assert "was run with seed [7], not 0" in made.stderr
+    with pytest.raises(SystemExit, match=r"was run with seed \[7\], not 0"):
+        run_script(reproduce, "--collect", "--table", "1", *options)
 
 
-def test_missing_data_are_named_before_anything_runs(tmp_path: Path) -> None:
-    made = run_script("scripts/reproduce.py", "--table", "3", "--data_dir", str(tmp_path))
-    assert made.returncode != 0
-    assert f"no such folder: {tmp_path / 'promise12'}" in made.stderr
+def test_missing_data_are_named_before_anything_runs(
+    run_script: Callable[..., None], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit, match="2"):
+        run_script(reproduce, "--table", "3", "--data_dir", str(tmp_path))
+    assert f"no such folder: {tmp_path / 'promise12'}" in capsys.readouterr().err
 
 
-def test_benchmark_of_steps(tmp_path: Path) -> None:
+def test_benchmark_of_steps(run_script: Callable[..., None], tmp_path: Path) -> None:
     options = ["--size", "32", "--rounds", "5", "--batch_sizes", "2", "--methods", "direct_2", "exact_2", "ascent_2"]
-    made = run_script("scripts/benchmark_step.py", "--output", str(tmp_path / "t.csv"), *options)
-    assert made.returncode == 0, made.stderr
+    run_script(benchmark_step, "--output", str(tmp_path / "t.csv"), *options)
     with (tmp_path / "t.csv").open() as file:
         rows = {row["method"]: row for row in csv.DictReader(file)}
     assert set(rows) == {"partial_ce", "direct_2", "exact_2", "ascent_2"}
@@ -157,10 +143,9 @@ def test_benchmark_of_steps(tmp_path: Path) -> None:
     assert float(rows["exact_2"]["violation"]) < 0.01
 
 
-def test_benchmark_of_growth(tmp_path: Path) -> None:
+def test_benchmark_of_growth(run_script: Callable[..., None], tmp_path: Path) -> None:
     options = ["--largest", "4", "--axes", "batch", "slices", "--rounds", "1"]
-    made = run_script("scripts/benchmark_growth.py", "--output", str(tmp_path / "growth"), *options)
-    assert made.returncode == 0, made.stderr
+    run_script(benchmark_growth, "--output", str(tmp_path / "growth"), *options)
     with (tmp_path / "growth.csv").open() as file:
         points = {(row["axis"], row["value"], row["method"]) for row in csv.DictReader(file)}
     assert ("batch", "4", "gradient_ascent") in points
@@ -168,28 +153,27 @@ def test_benchmark_of_growth(tmp_path: Path) -> None:
     assert np.asarray(Image.open(tmp_path / "growth.png").convert("L")).std() > 0
 
 
-def test_perfect_masks_score_one(tmp_path: Path) -> None:
+def test_perfect_masks_score_one(run_script: Callable[..., None], tmp_path: Path) -> None:
     write_cine_phantoms(tmp_path / "data", num_patients=1, splits=(1.0, 0.0, 0.0))
     masks = tmp_path / "masks"
     masks.mkdir()
     for truth in (tmp_path / "data").glob("*_gt.nii.gz"):
         (masks / truth.name.replace("_gt", "_seg")).write_bytes(truth.read_bytes())
     options = ["--masks", str(masks), "--labels", str(tmp_path / "data"), "--output", str(tmp_path / "scores.csv")]
-    assert run_script("scripts/score_masks.py", *options).returncode == 0
+    run_script(score_masks, *options)
     rows = (tmp_path / "scores.csv").read_text().splitlines()
     assert rows[0] == "case,dice_3d,dice_2d,hd95_mm"
     assert [row.split(",")[1:] for row in rows[1:]] == [["1.0000", "1.0000", "0.0000"]] * 2
 
 
-def test_scores_of_several_classes(tmp_path: Path) -> None:
+def test_scores_of_several_classes(run_script: Callable[..., None], tmp_path: Path) -> None:
     truth, mask = np.zeros((2, 8, 8, 2), dtype=np.uint8)
     truth[:4], truth[4:] = 3, 1
     mask[:4], mask[4:6] = 1, 2  # half of the second
     for name, ids in (("a_gt", truth), ("a_seg", mask)):
         nib.save(nib.Nifti1Image(ids, np.eye(4)), tmp_path / f"{name}.nii.gz")
     options = ["--masks", str(tmp_path), "--labels", str(tmp_path), "--label_id", "3", "1"]
-    made = run_script("scripts/score_masks.py", *options, "--output", str(tmp_path / "scores.csv"))
-    assert made.returncode == 0, made.stderr
+    run_script(score_masks, *options, "--output", str(tmp_path / "scores.csv"))
     with (tmp_path / "scores.csv").open() as file:
         rows = [(row["case"], row["class"], float(row["dice_3d"])) for row in csv.DictReader(file)]
     assert rows == [("a", "1", 1.0), ("a", "2", 0.6667)]
@@ -223,14 +207,11 @@ SCORES = {
 }
 
 
-def test_selection_study_compares_the_chosen_epochs(tmp_path: Path) -> None:
+def test_selection_study_compares_the_chosen_epochs(run_script: Callable[..., None], tmp_path: Path) -> None:
     make_run_with_scores(tmp_path / "a", SCORES)
     make_run_with_scores(tmp_path / "b", {**SCORES, "val_weak_score": SCORES["val_mean_dice"]})
     output = tmp_path / "study"
-    made = run_script(
-        "scripts/selection_study.py", "--runs", str(tmp_path / "a"), str(tmp_path / "b"), "--output", str(output)
-    )
-    assert made.returncode == 0, made.stderr
+    run_script(selection_study, "--runs", str(tmp_path / "a"), str(tmp_path / "b"), "--output", str(output))
     with (tmp_path / "study.csv").open() as file:
         rows = list(csv.DictReader(file))
     of_a = {row["chosen_by"]: row for row in rows if row["run"] == "a"}
@@ -256,9 +237,8 @@ def test_selection_study_compares_the_chosen_epochs(tmp_path: Path) -> None:
     assert table[-1] == "| true Dice | 0.800 | 0.000 | 0.000 |  | 2 |"
 
 
-def test_selection_study_of_a_run_without_scores(tmp_path: Path) -> None:
+def test_selection_study_of_a_run_without_scores(run_script: Callable[..., None], tmp_path: Path) -> None:
     make_run_with_scores(tmp_path / "a", {"val_mean_dice": [0.1]})
-    made = run_script("scripts/selection_study.py", "--runs", str(tmp_path / "a"), "--output", str(tmp_path / "study"))
-    assert made.returncode != 0
-    assert "found no val_weak_score" in made.stderr
+    with pytest.raises(SystemExit, match="found no val_weak_score"):
+        run_script(selection_study, "--runs", str(tmp_path / "a"), "--output", str(tmp_path / "study"))
     assert not list(tmp_path.glob("study*"))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from typing import Any
 
 import torch
@@ -34,7 +35,11 @@ class HausdorffDistanceMMMetric(HausdorffDistanceMetric):
         if y.shape[0] != 1:
             raise ValueError(f"y must hold one item (a list of items is fine), found a batch of {y.shape[0]}.")
         spacing = torch.as_tensor(y.pixdim).reshape(-1)[: y.ndim - 2].tolist()
-        distance = super()._compute_tensor(y_pred, y, spacing=spacing, **kwargs)
+        with warnings.catch_warnings():
+            # an empty mask is what the NaN says, and the deprecated argument is one that MONAI gives itself
+            warnings.filterwarnings("ignore", message=".* may result in nan/inf distance")
+            warnings.filterwarnings("ignore", message=".*always_return_as_numpy")
+            distance = super()._compute_tensor(y_pred, y, spacing=spacing, **kwargs)
         return torch.where(torch.isfinite(distance), distance, torch.nan)
 
     def aggregate(

@@ -9,11 +9,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from bundle_runs import BUNDLES, CINE, ROOT, SCRIBBLES, VOLUMES, Run
-from layouts import WRITERS, write_scribbles
 
 from sizeloss_monai.data import write_cine_phantoms
 from sizeloss_monai.data.phantoms import make_affine, make_cine_phantom
+from tests.support import ROOT
+from tests.support.bundle_runs import BUNDLES, CINE, SCRIBBLES, VOLUMES, Run
+from tests.support.layouts import WRITERS, write_scribbles
 
 # as small as it still is the real thing; names that training and inference share
 TINY = """

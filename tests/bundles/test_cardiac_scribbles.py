@@ -15,10 +15,10 @@ import nibabel as nib
 import numpy as np
 import pytest
 import torch
-from bundle_runs import CINE, SCRIBBLES, Run, make_workflow
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from sizeloss_monai.data import published_range
+from tests.support.bundle_runs import CINE, SCRIBBLES, Run, make_workflow
 
 CONFIGS = f"bundles/{SCRIBBLES}/configs"
 ROLES = ("full", "weak", "tags", "bounds", "bounds", "none")

@@ -13,12 +13,13 @@ import numpy as np
 import pytest
 import SimpleITK as sitk  # noqa: N813
 import torch
-from bundle_runs import BUNDLE, ROOT, Run
 from monai.bundle import ConfigParser
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from sizeloss_monai.__main__ import main
 from sizeloss_monai.data.size_table import read_sizes
+from tests.support import ROOT
+from tests.support.bundle_runs import BUNDLE, Run
 
 TRAIN = f"{BUNDLE}/train.yaml"
 EVALUATE = f"{BUNDLE}/evaluate.yaml"

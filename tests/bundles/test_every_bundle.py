@@ -10,10 +10,12 @@ import jsonschema
 import numpy as np
 import pytest
 import yaml
-from bundle_runs import BUNDLE, BUNDLES, ROOT, make_workflow, root_of
 from monai.bundle import verify_net_in_out
 from monai.transforms import ResizeWithPadOrCrop
 from packaging.requirements import Requirement
+
+from tests.support import ROOT
+from tests.support.bundle_runs import BUNDLE, BUNDLES, make_workflow, root_of
 
 RELEASED = ROOT / BUNDLE / ".." / "models" / "model.pt"
 every_bundle = pytest.mark.parametrize("bundle", BUNDLES)

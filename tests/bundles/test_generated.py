@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import runpy
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -10,9 +9,11 @@ from typing import Any
 
 import pytest
 import yaml
-from bundle_runs import BUNDLES, ROOT
 
-SCRIPT: dict[str, Any] = runpy.run_path(str(ROOT / "scripts" / "make_bundles.py"))
+from scripts.tools import make_bundles
+from tests.support import ROOT
+from tests.support.bundle_runs import BUNDLES
+
 BASE = """# top
 a: 1 # one
 
@@ -29,7 +30,7 @@ b#x:
 
 
 def test_bundles_are_what_their_source_says() -> None:
-    assert SCRIPT["differing"](ROOT) == [], "run scripts/make_bundles.py"
+    assert make_bundles.differing(ROOT) == [], "run python -m scripts.tools.make_bundles"
 
 
 def test_every_bundle_has_a_source() -> None:
@@ -55,9 +56,9 @@ def test_a_drift_is_seen(tmp_path: Path, file: str, change: Callable[[Path], Any
     for folder in ("bundles", "bundle_source", "configs"):
         shutil.copytree(ROOT / folder, tmp_path / folder, ignore=shutil.ignore_patterns("models"))
     shutil.copy(ROOT / "LICENSE", tmp_path)
-    assert SCRIPT["differing"](tmp_path) == []
+    assert make_bundles.differing(tmp_path) == []
     change(tmp_path / file)
-    assert len(SCRIPT["differing"](tmp_path)) == differ
+    assert len(make_bundles.differing(tmp_path)) == differ
 
 
 @pytest.mark.parametrize(
@@ -78,7 +79,7 @@ def test_a_drift_is_seen(tmp_path: Path, file: str, change: Callable[[Path], Any
 )
 def test_merge(layer: str, old: str, new: str) -> None:
     assert BASE.count(old) == 1
-    merged = SCRIPT["merge_yaml"](BASE, layer)
+    merged = make_bundles.merge_yaml(BASE, layer)
     assert merged == BASE.replace(old, new)
     yaml.safe_load(merged)
 
@@ -95,4 +96,4 @@ def test_merge(layer: str, old: str, new: str) -> None:
 )
 def test_merge_refuses(layer: str, message: str) -> None:
     with pytest.raises(ValueError, match=message):
-        SCRIPT["merge_yaml"](BASE, layer)
+        make_bundles.merge_yaml(BASE, layer)

@@ -12,11 +12,12 @@ import monai.bundle
 import nibabel as nib
 import numpy as np
 import pytest
-from bundle_runs import BUNDLE, ROOT, Run, root_of
 from monai.bundle import ConfigWorkflow
 
 from sizeloss_monai.bundle import ConfigError
 from sizeloss_monai.data import DataError
+from tests.support import ROOT
+from tests.support.bundle_runs import BUNDLE, Run, root_of
 
 TRAIN = f"{BUNDLE}/train.yaml"
 

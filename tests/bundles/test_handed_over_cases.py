@@ -9,10 +9,11 @@ import nibabel as nib
 import numpy as np
 import pytest
 import torch
-from bundle_runs import BUNDLES, CINE, ROOT, SCRIBBLES, VOLUMES, make_workflow
 from monai.bundle import ConfigParser, ConfigWorkflow
 
 from sizeloss_monai.data import DataError, make_cine_phantom
+from tests.support import ROOT
+from tests.support.bundle_runs import BUNDLES, CINE, SCRIBBLES, VOLUMES, make_workflow
 
 CAVITY, MYOCARDIUM = 3, 2
 KEYS = ("train#dataset#data", "validate#dataset#data")

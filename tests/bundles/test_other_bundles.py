@@ -11,11 +11,12 @@ import numpy as np
 import pytest
 import SimpleITK as sitk  # noqa: N813
 import torch
-from bundle_runs import BUNDLES, CINE, ROOT, SCRIBBLES, VOLUMES, Run, make_workflow, root_of
-from layouts import SCANS, WRITERS
 
 from sizeloss_monai.data import make_datalist
 from sizeloss_monai.data.size_table import read_sizes
+from tests.support import ROOT
+from tests.support.bundle_runs import BUNDLES, CINE, SCRIBBLES, VOLUMES, Run, make_workflow, root_of
+from tests.support.layouts import SCANS, WRITERS
 
 PROSTATE = "prostate_t2_segmentation"
 VERTEBRAL = "vertebral_body_t2_segmentation"

@@ -12,13 +12,14 @@ import nibabel as nib
 import numpy as np
 import pytest
 import torch
-from bundle_runs import BUNDLE, ROOT, make_workflow
 from monai.bundle import ConfigParser, ConfigWorkflow
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from sizeloss_monai.bundle import ConfigError
 from sizeloss_monai.data import write_cine_phantoms
 from sizeloss_monai.metrics import size_violation
+from tests.support import ROOT
+from tests.support.bundle_runs import BUNDLE, make_workflow
 
 PROTOCOLS = ("small.yaml", "paper.yaml", "demo.yaml", "release.yaml")
 SUPERVISION = ("partial_ce.yaml", "tags.yaml", "common_bounds.yaml", "individual_bounds.yaml", "full.yaml")

@@ -16,17 +16,16 @@ from typing import Any
 import nibabel as nib
 import pytest
 import torch
-from bundle_runs import CINE, ROOT, import_script
-from standalone_site import BUNDLE, STANDALONE, segment
 
+from scripts.tools import checksummed_zip, package_checks
+from scripts.tools.package_bundle import package
+from scripts.tools.package_checks import PackagingError
 from sizeloss_monai.networks import ENet
+from tests.support import ROOT
+from tests.support.bundle_runs import CINE
+from tests.support.standalone_site import BUNDLE, STANDALONE, segment
 
 SCHEMA = {"type": "object", "required": ["version", "task"]}
-
-
-checks, zips = import_script("package_checks"), import_script("checksummed_zip")
-package = import_script("package_bundle").package
-PackagingError = checks.PackagingError
 
 
 def edit_metadata(bundle: Path, **values: Any) -> None:
@@ -63,10 +62,10 @@ def save_weights(content: Any) -> Callable[[Path], None]:
 
 
 REFUSED: list[tuple[Callable[[Path], Any], str]] = [
-    *[(lambda bundle, file=file: (bundle / file).unlink(), file) for file in checks.FILES],
+    *[(lambda bundle, file=file: (bundle / file).unlink(), file) for file in package_checks.FILES],
     (lambda bundle: (bundle / "LICENSE").write_text(" \n"), "LICENSE"),
-    *[(drop_section(title), title) for title in checks.HEADINGS],
-    *[(lambda bundle, name=name: edit_metadata(bundle, **{name: ""}), name) for name in checks.METADATA],
+    *[(drop_section(title), title) for title in package_checks.HEADINGS],
+    *[(lambda bundle, name=name: edit_metadata(bundle, **{name: ""}), name) for name in package_checks.METADATA],
     (lambda bundle: edit_metadata(bundle, version="0.2.0"), "'0.2.0' in the changelog"),
     (lambda bundle: edit_metadata(bundle, task=None, schema=None), "schema"),
     (lambda bundle: (bundle / "models" / "model.pt").unlink(), "give --checkpoint"),
@@ -109,20 +108,20 @@ def test_a_package_is_never_replaced(bundle: Path, tmp_path: Path, schema: Path,
 
 
 def test_a_heading_counts_with_text_below_it_and_outside_code() -> None:
-    card = "".join(f"## {title.upper()} ##\n\ntext\n" for title in checks.HEADINGS)
-    checks.check_card(card)
+    card = "".join(f"## {title.upper()} ##\n\ntext\n" for title in package_checks.HEADINGS)
+    package_checks.check_card(card)
     with pytest.raises(PackagingError, match="Licence"):
-        checks.check_card(card.replace("## LICENCE ##\n\ntext\n", "## LICENCE ##\n\n"))
+        package_checks.check_card(card.replace("## LICENCE ##\n\ntext\n", "## LICENCE ##\n\n"))
     with pytest.raises(PackagingError, match="Licence"):
-        checks.check_card(card.replace("## LICENCE ##\n", "```bash\n# Licence\n```\n"))
+        package_checks.check_card(card.replace("## LICENCE ##\n", "```bash\n# Licence\n```\n"))
 
 
 def test_weights_may_be_those_of_a_resumable_checkpoint(tmp_path: Path) -> None:
     state = ENet().state_dict()
     torch.save({"model": state, "optimizer": {"state": {}}}, tmp_path / "checkpoint_epoch=3.pt")
-    loaded = checks.load_weights(tmp_path / "checkpoint_epoch=3.pt")
+    loaded = package_checks.load_weights(tmp_path / "checkpoint_epoch=3.pt")
     assert loaded.keys() == state.keys()
-    checks.load_network(BUNDLE / "configs" / "inference.yaml", loaded)
+    package_checks.load_network(BUNDLE / "configs" / "inference.yaml", loaded)
 
 
 # ---- TorchScript
@@ -142,31 +141,31 @@ def test_torchscript_equals_the_network(tmp_path: Path) -> None:
     torch.manual_seed(0)
     network = ENet().eval()
     torch.jit.script(network).save(tmp_path / "model.ts")
-    assert checks.check_torchscript(tmp_path / "model.ts", network, METADATA) <= 1e-6
+    assert package_checks.check_torchscript(tmp_path / "model.ts", network, METADATA) <= 1e-6
     with torch.no_grad():
         for bad in (1e-3, float("nan")):
             list(network.parameters())[-1].add_(bad)
             with pytest.raises(PackagingError, match="differs"):
-                checks.check_torchscript(tmp_path / "model.ts", network, METADATA)
+                package_checks.check_torchscript(tmp_path / "model.ts", network, METADATA)
 
 
 @pytest.mark.filterwarnings("ignore")
 def test_torchscript_of_one_size_only_is_refused(tmp_path: Path) -> None:
     torch.jit.trace(FixedSize(), torch.rand(1, 1, 32, 40), check_trace=False).save(tmp_path / "model.ts")
     with pytest.raises(PackagingError, match=r"for an image \[2, "):
-        checks.check_torchscript(tmp_path / "model.ts", FixedSize(), METADATA)
+        package_checks.check_torchscript(tmp_path / "model.ts", FixedSize(), METADATA)
 
 
 def test_sizes_are_those_that_the_metadata_allow() -> None:
     image: dict[str, Any] = {"num_channels": 3, "spatial_shape": ["8*n", "8*n", "16*n"]}
     metadata = {"network_data_format": {"inputs": {"image": image}}}
-    for _, channels, *sides in checks._input_shapes(metadata):
+    for _, channels, *sides in package_checks._input_shapes(metadata):
         assert channels == 3
         assert [side % step for side, step in zip(sides, (8, 8, 16), strict=True)] == [0, 0, 0]
         assert len(set(sides)) == 3
     image["spatial_shape"] = ["8*n", "2**p"]
     with pytest.raises(PackagingError, match="expected sides"):
-        checks._input_shapes(metadata)
+        package_checks._input_shapes(metadata)
 
 
 # ---- the zip
@@ -176,7 +175,7 @@ def fill(folder: Path, names: list[str]) -> Path:
     for name in names:
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
         (folder / name).write_text(f"content of {name}")
-    zips.write_checksums(folder)
+    checksummed_zip.write_checksums(folder)
     return folder
 
 
@@ -186,14 +185,14 @@ def test_the_same_files_give_the_same_zip(tmp_path: Path) -> None:
     os.utime(second / "a.txt", (0, 0))
     (second / "a.txt").chmod(0o700)
     for folder in (first, second):
-        zips.write_zip(folder, folder.parent / "x.zip")
-    assert zips.sha256(tmp_path / "1" / "x.zip") == zips.sha256(tmp_path / "2" / "x.zip")
+        checksummed_zip.write_zip(folder, folder.parent / "x.zip")
+    assert checksummed_zip.sha256(tmp_path / "1" / "x.zip") == checksummed_zip.sha256(tmp_path / "2" / "x.zip")
     with zipfile.ZipFile(tmp_path / "1" / "x.zip") as archive:
         assert archive.namelist() == ["x/SHA256SUMS", "x/a.txt", "x/b/a.txt", "x/b/c.txt"]
         sums = archive.read("x/SHA256SUMS").decode().splitlines()
         assert sums == [f"{hashlib.sha256(f'content of {n}'.encode()).hexdigest()}  {n}" for n in sorted(names)]
     with pytest.raises(FileExistsError):
-        zips.write_zip(first, tmp_path / "1" / "x.zip")
+        checksummed_zip.write_zip(first, tmp_path / "1" / "x.zip")
 
 
 # ---- the whole
@@ -247,4 +246,4 @@ def test_configs_that_disagree_are_found(unpacked: Path, tmp_path: Path) -> None
     config.write_text(config.read_text().replace("pixdim: [2.0, 2.0", "pixdim: [1.5, 1.5"))
     (tmp_path / "masks").mkdir()
     with pytest.raises(PackagingError, match="do not make the same mask"):
-        checks.check_same_masks(folder, ("inference.yaml", STANDALONE), tmp_path / "masks")
+        package_checks.check_same_masks(folder, ("inference.yaml", STANDALONE), tmp_path / "masks")

@@ -15,15 +15,15 @@ import numpy as np
 import pytest
 import torch
 import yaml
-from bundle_runs import BUNDLES, CINE, ROOT, import_script, root_of
 from monai.bundle import ConfigParser
 from monai.data import MetaTensor
-from standalone_site import BUNDLE, STANDALONE, segment
 
+from scripts.tools.standalone_config import standalone_config
 from sizeloss_monai.data.phantoms import make_affine
 from sizeloss_monai.transforms import ThroughPlaneLast
-
-standalone_config = import_script("standalone_config").standalone_config
+from tests.support import ROOT
+from tests.support.bundle_runs import BUNDLES, CINE, root_of
+from tests.support.standalone_site import BUNDLE, STANDALONE, segment
 
 
 def targets(config: Any) -> Iterator[str]:

@@ -12,12 +12,12 @@ from typing import Any
 import nibabel as nib
 import numpy as np
 import pytest
-from broken_data import BROKEN, save, write_phantoms
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sizeloss_monai.cli import main
 from sizeloss_monai.data import check_datalist
+from tests.support.broken_data import BROKEN, save, write_phantoms
 
 
 @pytest.fixture(scope="module")

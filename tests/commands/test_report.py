@@ -5,9 +5,9 @@ import sys
 from pathlib import Path
 
 import pytest
-from evaluated_runs import write_evaluation, write_training
 
 from sizeloss_monai.__main__ import main
+from tests.support.evaluated_runs import write_evaluation, write_training
 
 pytest.importorskip("matplotlib")
 

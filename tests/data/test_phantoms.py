@@ -1,5 +1,4 @@
 import json
-import runpy
 from pathlib import Path
 
 import nibabel as nib
@@ -8,6 +7,7 @@ import pytest
 import SimpleITK as sitk  # noqa: N813
 from monai.data import load_decathlon_datalist
 
+from scripts.tools import make_phantoms
 from sizeloss_monai.data.phantom_folder import FOLDER_LABELS, write_phantom_folder
 from sizeloss_monai.data.phantoms import (
     PHANTOM_GROUPS,
@@ -17,7 +17,6 @@ from sizeloss_monai.data.phantoms import (
     write_cine_phantoms,
 )
 
-SCRIPT = Path(__file__).parents[2] / "scripts" / "make_phantoms.py"
 COARSE = {"matrix": (48, 48), "spacing": (3.6, 3.6, 10.0)}  # the usual field of view, quick to render
 SPLITS = ("training", "validation", "test")
 
@@ -328,18 +327,16 @@ class TestScript:
         "options", [["--layout", "folder", "--scribbles"], ["--layout", "folder", "--overwrite"], ["--masks", "1"]]
     )
     def test_options_of_the_other_layout(self, tmp_path, options):
-        main = runpy.run_path(str(SCRIPT))["main"]
         with pytest.raises(SystemExit, match="2"):
-            main(["--output_dir", str(tmp_path / "out"), *options])
+            make_phantoms.main(["--output_dir", str(tmp_path / "out"), *options])
         assert not (tmp_path / "out").exists()
 
     def test_writes_and_refuses(self, tmp_path, capsys):
-        main = runpy.run_path(str(SCRIPT))["main"]
         command = ["--output_dir", str(tmp_path / "out"), "--patients", "3", "--seed", "1", "--suffix", ".mhd"]
-        main(command)
+        make_phantoms.main(command)
         assert "datalist.json" in capsys.readouterr().out
         assert len(list((tmp_path / "out").glob("*.mhd"))) == 12
         with pytest.raises(SystemExit, match="2"):
-            main(command)
+            make_phantoms.main(command)
         assert "not empty" in capsys.readouterr().err
-        main([*command, "--overwrite"])
+        make_phantoms.main([*command, "--overwrite"])

@@ -8,9 +8,9 @@ import numpy as np
 import pydicom
 import pytest
 import SimpleITK as sitk  # noqa: N813
-from dicom_series import some_pixels, write_series
 
 from sizeloss_monai.dicom import SegmentDescription, make_segmentation, read_instances, read_volume, split_phases
+from tests.support.dicom_series import some_pixels, write_series
 
 SEGMENTS = {
     number: SegmentDescription(label, ("91723000", "SCT", "Anatomical Structure"), (code, "SCT", meaning))

@@ -6,13 +6,13 @@ import shutil
 import numpy as np
 import pytest
 import SimpleITK as sitk  # noqa: N813
-from dicom_series import NORMAL, some_pixels, write_series
 from pydicom import dcmread
 from pydicom.encaps import encapsulate
 from pydicom.uid import JPEGLSLossless
 
 from sizeloss_monai.data import DataError
 from sizeloss_monai.dicom import pick_series, read_instances, read_volume, series_token, split_phases
+from tests.support.dicom_series import NORMAL, some_pixels, write_series
 
 ARRAY = some_pixels(5, 12, 10)
 

@@ -176,8 +176,7 @@ def test_a_slice_takes_the_spacing_in_plane():
     assert metric.aggregate().item() == pytest.approx(math.hypot(4.5, 4.0))
 
 
-@pytest.mark.filterwarnings("ignore:.*nan/inf distance")
-@pytest.mark.filterwarnings("ignore:.*all 0")
+@pytest.mark.filterwarnings("error")
 def test_empty_masks_are_nan_and_left_out_of_the_mean():
     mask = torch.zeros(2, 5, 5, 5)
     mask[1, 1, 2, 1] = 1

@@ -9,11 +9,11 @@ import torch
 
 pytest.importorskip("matplotlib")
 
-from evaluated_runs import annotation, write_evaluation
 from monai.data import MetaTensor
 
 from sizeloss_monai.report.case_overlays import case_figure, legend_keys, upright
 from sizeloss_monai.report.run_files import read_evaluation
+from tests.support.evaluated_runs import annotation, write_evaluation
 
 
 @pytest.mark.parametrize(

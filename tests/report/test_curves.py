@@ -7,10 +7,10 @@ import pytest
 
 pytest.importorskip("matplotlib")
 
-from evaluated_runs import write_training
 from torch.utils.tensorboard import SummaryWriter
 
 from sizeloss_monai.report.curves import best_epoch, curve_figures, read_curves, read_events, training_minutes
+from tests.support.evaluated_runs import write_training
 
 
 def test_a_resumed_runs_later_values_count(tmp_path: Path) -> None:

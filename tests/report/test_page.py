@@ -17,11 +17,11 @@ import pytest
 
 pytest.importorskip("matplotlib")
 
-from evaluated_runs import NAMES, SHIFTS, write_evaluation, write_training
 from PIL import Image
 
 from sizeloss_monai.data import DataError
 from sizeloss_monai.report.page import make_report, write_report
+from tests.support.evaluated_runs import NAMES, SHIFTS, write_evaluation, write_training
 
 NOTHING = "\N{EN DASH}"
 VOID = {"meta", "img", "br"}

@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import runpy
 import socket
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -9,6 +8,8 @@ from typing import Any
 
 import numpy as np
 import pytest
+
+from scripts.hospital import orthanc
 
 pytest.importorskip("pynetdicom", reason="the extra [dicom] is not installed")
 
@@ -19,9 +20,6 @@ from pydicom.uid import ExplicitVRLittleEndian, MRImageStorage, generate_uid
 
 from sizeloss_monai.dicom.service.config import ServiceConfig
 from sizeloss_monai.dicom.service.spool import Spool
-
-ROOT = Path(__file__).resolve().parents[3]
-ORTHANC: dict[str, Any] = runpy.run_path(str(ROOT / "scripts" / "orthanc.py"))
 
 
 def synthetic_series(slices: int = 3, patient: str = "Doe^Jane") -> list[FileDataset]:
@@ -117,12 +115,12 @@ def make_config(tmp_path: Path) -> Callable[..., ServiceConfig]:
 @pytest.fixture
 def make_orthanc(tmp_path: Path) -> Iterator[Callable[[int], Any]]:
     """A running Orthanc that pushes to the service on that port."""
-    if not ORTHANC["is_installed"]():
+    if not orthanc.is_installed():
         pytest.skip("no Orthanc with DICOMweb: apt install orthanc orthanc-dicomweb")
     started = []
 
     def make(service_port: int) -> Any:
-        pacs = ORTHANC["Orthanc"](tmp_path / "orthanc", free_port(), free_port(), ("SIZELOSS", service_port))
+        pacs = orthanc.Orthanc(tmp_path / "orthanc", free_port(), free_port(), ("SIZELOSS", service_port))
         pacs.start()
         started.append(pacs)
         return pacs

@@ -22,7 +22,7 @@ from pydicom import Dataset
 from pydicom.uid import MRImageStorage
 from pynetdicom import AE
 
-ROOT = Path(__file__).resolve().parents[3]
+from tests.support import ROOT
 
 
 def until(condition: Callable[[], Any], seconds: float = 60) -> Any:
@@ -46,7 +46,7 @@ class Service:
 
     def start(self) -> None:
         started = self.count("listening")
-        arguments = [str(Path(__file__).with_name("fake_service.py")), str(self.config), str(self.hold)]
+        arguments = ["-m", "tests.support.fake_service", str(self.config), str(self.hold)]
         with self.log.open("ab") as log:
             self.process = subprocess.Popen([sys.executable, *arguments], stdout=log, stderr=log, env=self.environment)
         until(lambda: self.count("listening") > started)

@@ -1,0 +1,1 @@
+"""Checks of the routes into a hospital: DICOM files, a PACS, MONAI Label and MONAI Deploy."""

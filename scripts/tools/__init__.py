@@ -1,0 +1,1 @@
+"""Tools for bundles and data: generate and package bundles, write phantoms, score masks, the demo."""
