@@ -11,9 +11,13 @@ from monai.utils import convert_to_tensor
 
 from sizeloss_monai.losses.classes import check_classes
 
-__all__ = ["Problem", "dual_value", "kkt_residual", "make_problem"]
+__all__ = ["NonFiniteLogitsError", "Problem", "dual_value", "kkt_residual", "make_problem"]
 
 SIDES = ("both", "lower", "upper")
+
+
+class NonFiniteLogitsError(ValueError):
+    """Logits that are NaN or infinite, which no proposal can be made from; the message says what to do."""
 
 
 @dataclass(frozen=True)
@@ -38,7 +42,7 @@ def _plain(tensor: torch.Tensor) -> torch.Tensor:
 
 
 def _check_values(logits: torch.Tensor, weak_label: torch.Tensor, bounds: torch.Tensor, ignore_index: int) -> None:
-    """Raise the ValueError for values; see :class:`~sizeloss_monai.proposals.LagrangianProposals`.
+    """Raise the errors for values; see :class:`~sizeloss_monai.proposals.LagrangianProposals`.
 
     Args:
         logits: shape ``[B, C, N]``, in the precision they were given in.
@@ -58,7 +62,7 @@ def _check_values(logits: torch.Tensor, weak_label: torch.Tensor, bounds: torch.
     if not bool(finite.all()):
         num_nan, num_infinite = int(logits.isnan().sum()), int(logits.isinf().sum())
         items = (~finite).flatten(1).any(1).nonzero().flatten().tolist()
-        raise ValueError(
+        raise NonFiniteLogitsError(
             f"logits must be finite, found {num_nan} NaN and {num_infinite} infinite values in the batch's items "
             f"{items}: the network has diverged; lower the learning rate, or train without amp."
         )

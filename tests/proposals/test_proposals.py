@@ -7,7 +7,13 @@ from hypothesis import strategies as st
 from monai.bundle import ConfigParser
 from monai.data import MetaTensor
 
-from sizeloss_monai.proposals import LagrangianProposals, Proposals, exact_proposals, projected_gradient_ascent
+from sizeloss_monai.proposals import (
+    LagrangianProposals,
+    NonFiniteLogitsError,
+    Proposals,
+    exact_proposals,
+    projected_gradient_ascent,
+)
 
 INF = math.inf
 SOLVERS = ["exact", "gradient_ascent"]
@@ -181,7 +187,7 @@ def test_logits_that_are_not_finite_are_refused(solver, channels, spatial, dtype
     num_nan = sum(math.isnan(value) for _, _, value in bad)
     found = f"found {num_nan} NaN and {len(bad) - num_nan} infinite values in the batch's items "
     items = str(sorted(item for item, _, _ in bad))
-    with torch.autocast("cpu", torch.bfloat16, enabled=autocast), pytest.raises(ValueError, match="finite") as error:
+    with torch.autocast("cpu", torch.bfloat16, enabled=autocast), pytest.raises(NonFiniteLogitsError) as error:
         LagrangianProposals(solver)(logits, weak, bounds)
     assert str(error.value).startswith(f"logits must be finite, {found}{items}: ")
     assert "lower the learning rate" in str(error.value)
