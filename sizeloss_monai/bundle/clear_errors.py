@@ -9,10 +9,11 @@ from types import TracebackType
 from sizeloss_monai.bundle.config_check import ConfigError
 from sizeloss_monai.bundle.output_dir import OutputDirError
 from sizeloss_monai.data.findings import DataError
+from sizeloss_monai.proposals import NonFiniteLogitsError
 
 __all__ = ["install_clear_errors"]
 
-CLEAR_ERRORS = (ConfigError, DataError, OutputDirError)
+CLEAR_ERRORS = (ConfigError, DataError, NonFiniteLogitsError, OutputDirError)
 
 
 def _chain(error: BaseException | None) -> Iterator[BaseException]:
@@ -22,7 +23,9 @@ def _chain(error: BaseException | None) -> Iterator[BaseException]:
 
 
 def install_clear_errors() -> None:
-    """Print a wrong input's message alone when it ends the process; other errors keep their full trace.
+    """Print the message alone of a wrong input, or of a network that diverged, when it ends the process.
+
+    Other errors keep their full trace.
 
     MONAI wraps whatever an item of a config raises into ``RuntimeError: Failed to instantiate component``, several
     times over. What a caller in Python can catch stays as it is, and so does the exit code, 1.

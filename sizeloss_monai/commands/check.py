@@ -33,6 +33,13 @@ def add(commands: argparse._SubParsersAction) -> None:
         "the same list is replaced, any other file is not.",
     )
     parser.add_argument("--num_workers", type=int, default=0, help="threads that read files (default: 0)")
+    parser.add_argument(
+        "--label_ids",
+        type=int,
+        nargs="+",
+        metavar="ID",
+        help="the ids that a training is told to expect of label files; default: those that the list's 'labels' name",
+    )
     parser.set_defaults(run=_run)
 
 
@@ -43,7 +50,7 @@ def _run(args: argparse.Namespace) -> int:
 
     output = args.output or args.datalist.with_name(f"{args.datalist.stem}_check.json")
     replaces = _is_earlier_report(output, args.datalist)
-    report = check_datalist(args.datalist, args.dataset_dir, args.num_workers, progress=True)
+    report = check_datalist(args.datalist, args.dataset_dir, args.num_workers, True, args.label_ids)
     for finding in report.findings:
         print(f"{finding.severity}: {finding}")
     if report.findings:

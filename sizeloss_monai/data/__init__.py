@@ -11,8 +11,9 @@ from sizeloss_monai.data.checks import (
     check_bounds,
     check_cases,
     check_datalist,
-    check_datalist_bounds,
+    check_used_data,
     label_ids_of,
+    unannotated_id_of,
 )
 from sizeloss_monai.data.common_bounds import measure_common_bounds
 from sizeloss_monai.data.datalists import load_datalist, make_datalist, open_datalist, save_datalist
@@ -52,7 +53,7 @@ __all__ = [
     "check_bounds",
     "check_cases",
     "check_datalist",
-    "check_datalist_bounds",
+    "check_used_data",
     "find_scans",
     "label_ids_of",
     "load_datalist",
@@ -72,6 +73,7 @@ __all__ = [
     "size_interval",
     "split_slices",
     "unused_files",
+    "unannotated_id_of",
     "verify_file",
     "write_cine_phantoms",
 ]

@@ -10,8 +10,8 @@
         {"image": "b.nii.gz", "label": "b_mask.nii.gz"},
         {"image": "c.nii.gz", "size_bounds": {"3": [90, 130]}, "tags": {"1": false}}]}
 
-``unannotated`` is an id of weak labels. Where it is 0, as annotation programs leave what nobody painted, the background
-is a class with an id of its own; 0 in a full mask is background all the same.
+``unannotated`` is an id of weak labels, 255 where the list does not say. Where it is 0, as annotation programs leave
+what nobody painted, the background is a class with an id of its own; 0 in a full mask is background all the same.
 
 Classes go by the ids of the label files. A case's own ``size_bounds`` take the place of the list's, class by class, in
 the list's unit. A tag says whether a class is in the case (``true``, ``false``), or in which slices, counted from 0

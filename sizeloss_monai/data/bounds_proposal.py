@@ -20,7 +20,7 @@ from sizeloss_monai.data.bounds_from_cases import (
     size_interval,
 )
 from sizeloss_monai.data.case_sizes import CaseSizes, measure_grid, measure_sizes
-from sizeloss_monai.data.checks.classes import read_classes
+from sizeloss_monai.data.checks.classes import read_classes, unannotated_id_of
 from sizeloss_monai.data.datalists import SECTIONS
 from sizeloss_monai.data.findings import DataError, listed
 from sizeloss_monai.data.published_sizes import published_range
@@ -273,9 +273,10 @@ def review_bounds(
     beyond: dict[int, list[str]] = {class_id: [] for class_id in proposal.bounds}
     vacuous: Counter[tuple[int, str]] = Counter()
     num_cases: Counter[int] = Counter()
+    unannotated = unannotated_id_of(datalist)
     for item in tqdm(datalist["training"], desc="bounds against cases", disable=not progress):
         if item.get("weak_label"):
-            case = measure_sizes(item, "weak_label", proposal.per, None, datalist.get("unannotated", 255))
+            case = measure_sizes(item, "weak_label", proposal.per, None, unannotated)
         else:
             case = measure_grid(item, "image", proposal.per)
         effective = case_bounds(datalist, item)

@@ -14,6 +14,7 @@ from sizeloss_monai.data.checks.reading import read_volume
 from sizeloss_monai.data.checks.volumes import label_findings
 from sizeloss_monai.data.findings import DataError, Finding, Place
 from sizeloss_monai.data.grid import Grid
+from sizeloss_monai.transforms import whole_ids
 
 __all__ = ["CaseSizes", "measure_grid", "measure_sizes"]
 
@@ -83,7 +84,7 @@ def measure_sizes(
         raise DataError(str(problems[0]))
     grid = _grid(item, key, volume)
     of_grid = _sizes_of_grid(item, per, grid)
-    ids = np.moveaxis(volume[0].numpy().astype(np.int64), grid.axis, 0)
+    ids = np.moveaxis(whole_ids(volume[0].numpy())[0], grid.axis, 0)
     sizes: dict[int, NDArray[np.float64]] = {}
     for class_id in np.unique(ids).tolist():
         if class_id not in (0, unannotated):

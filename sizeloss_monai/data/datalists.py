@@ -23,7 +23,9 @@ __all__ = [
     "load_datalist",
     "make_datalist",
     "open_datalist",
+    "cases_by_section",
     "parse_datalist",
+    "section_findings",
     "save_datalist",
     "split_patients",
 ]
@@ -239,7 +241,7 @@ def open_datalist(
         seed: likewise.
         num_validation: likewise.
         num_test: likewise.
-        weak_labels: likewise. A list that is read must have weak labels if this is true.
+        weak_labels: likewise. A list that is read says itself what is annotated.
         sections: the sections that must not be empty, and whose files must exist.
         patient_pattern: for a list that is built, see :py:func:`make_datalist`.
         size_bounds: what stands for the list's own `size_bounds` where it has none.
@@ -265,8 +267,42 @@ def open_datalist(
     if size_bounds is not None and datalist.get("size_bounds") is None:
         datalist = {**datalist, "size_bounds": dict(size_bounds)}
     _check(datalist, root, ensure_tuple(sections))
-    _check_weak_labels(datalist, weak_labels)
     return datalist
+
+
+def section_findings(datalist: Mapping[str, Any], needed: Sequence[str]) -> list[Finding]:
+    """What is wrong with the sections of a data list, whatever its files hold.
+
+    Args:
+        datalist: of :py:func:`parse_datalist`.
+        needed: the sections that must have cases. A training needs some to train on, and some to choose its best epoch
+            by.
+
+    Returns:
+        Errors: sections without cases, names that two cases have, and patients in two sections.
+    """
+    use = {"training": "some to train on", "validation": "some to choose the best epoch by", "test": "some to test on"}
+    findings = [
+        Place(None, section).error("no-cases", "no cases", use[section]) for section in needed if not datalist[section]
+    ]
+    counts = Counter(item["case"] for section in SECTIONS for item in datalist[section])
+    for case, count in counts.items():
+        if count > 1:
+            findings.append(Place(None, "case").error("case-twice", f"case '{case}' {count} times", "each name once"))
+    places: dict[str, dict[str, list[str]]] = {}
+    for section in SECTIONS:
+        for item in datalist[section]:
+            places.setdefault(item["patient"], {}).setdefault(section, []).append(item["case"])
+    for patient, where in places.items():
+        if len(where) > 1:
+            found = f"patient '{patient}' in {cases_by_section(where)}"
+            findings.append(Place(None, "patient").error("patient-in-two-splits", found, "each patient in one split"))
+    return findings
+
+
+def cases_by_section(cases: Mapping[str, Sequence[str]]) -> str:
+    """Names of cases by section for a message: ``training (a, b) and validation (c)``."""
+    return " and ".join(f"{section} ({listed(names, 5)})" for section, names in cases.items() if names)
 
 
 def _num_patients(name: str, value: int | float, total: int) -> int:
@@ -346,19 +382,9 @@ def _check(datalist: Mapping[str, Any], base_dir: PathLike, sections: Sequence[s
     for section in sections:
         if section not in SECTIONS:
             raise DataError(f"sections must be among {', '.join(SECTIONS)}, got '{section}'.")
-        if not datalist[section]:
-            raise DataError(f"section '{section}' of the data list is empty.")
-    counts = Counter(item["case"] for section in SECTIONS for item in datalist[section])
-    twice = sorted(case for case, count in counts.items() if count > 1)
-    if twice:
-        raise DataError(f"cases listed twice: {listed(twice)}.")
-    places: dict[str, set[str]] = {}
-    for section in SECTIONS:
-        for item in datalist[section]:
-            places.setdefault(item["patient"], set()).add(section)
-    leaks = sorted(f"{patient} ({', '.join(sorted(where))})" for patient, where in places.items() if len(where) > 1)
-    if leaks:
-        raise DataError(f"patients in two sections: {listed(leaks)}.")
+    findings = section_findings(datalist, sections)
+    if findings:
+        raise DataError("\n".join(map(str, findings)))
     missing = [
         f"'{path}' ({key} of case '{item['case']}'{'' if reason == 'nothing' else f': {reason}'})"
         for section in sections

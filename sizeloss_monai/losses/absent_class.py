@@ -6,6 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch.nn.modules.loss import _Loss
 
+from sizeloss_monai.losses.penalties import refuse_nan_bounds
 from sizeloss_monai.losses.region_statistics import at_least_float32
 
 __all__ = ["AbsentClassLoss"]
@@ -37,12 +38,13 @@ class AbsentClassLoss(_Loss):
             bounds: lower and upper size bound per item and class in any unit, shape ``[B, C, 2]``.
 
         Raises:
-            ValueError: when ``bounds`` is not of that shape, or there is one class only.
+            ValueError: when ``bounds`` is not of that shape or holds a NaN, or there is one class only.
         """
         if bounds.shape != (*input.shape[:2], 2):
             raise ValueError(f"bounds must have shape {[*input.shape[:2], 2]}, found {list(bounds.shape)}.")
         if input.shape[1] < 2:
             raise ValueError("expected at least two classes, found one channel.")
+        refuse_nan_bounds(bounds)
         absent = bounds[..., 1] <= 0
         with torch.autocast(input.device.type, enabled=False):
             pairs = torch.cat([_mean_log_likelihood_of_absence(input[absent[:, k]], k) for k in range(input.shape[1])])

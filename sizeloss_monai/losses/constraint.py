@@ -10,7 +10,7 @@ from monai.utils import LossReduction
 from torch.nn.modules.loss import _Loss
 
 from sizeloss_monai.losses.classes import check_classes
-from sizeloss_monai.losses.penalties import bound_violations
+from sizeloss_monai.losses.penalties import bound_violations, refuse_nan_bounds
 from sizeloss_monai.losses.region_statistics import class_probabilities, soft_size
 
 __all__ = ["SizeConstraintLoss", "size_constraint", "size_penalty"]
@@ -43,7 +43,7 @@ def size_constraint(
         Penalties, shape ``[B, C]``.
 
     Raises:
-        ValueError: when an option is none of those, or ``voxel_size`` is not of that shape.
+        ValueError: when an option is none of those, ``voxel_size`` is not of that shape, or a bound is NaN.
     """
     _check_options(scale, sides, sharpness)
     with torch.autocast(logits.device.type, enabled=False):
@@ -86,8 +86,12 @@ def size_penalty(
         sides: see :class:`SizeConstraintLoss`.
 
     Returns:
-        Penalties of the shape of ``size``.
+        Penalties of the shape of ``size``; NaN where a size is, as with NaN logits.
+
+    Raises:
+        ValueError: when a bound is NaN.
     """
+    refuse_nan_bounds(bounds)
     below, above = bound_violations(size, bounds)
     if scale in ("relative", "log"):
         lower, upper = bounds.unbind(-1)
@@ -201,8 +205,8 @@ class SizeConstraintLoss(_SizeConstraint):
                 ``[B]``, > 0. None: that unit is voxels.
 
         Raises:
-            ValueError: when ``bounds`` or ``voxel_size`` is not of that shape, a constrained class is not below ``C``,
-                or there is none.
+            ValueError: when ``bounds`` or ``voxel_size`` is not of that shape, a bound is NaN, a constrained class
+                is not below ``C``, or there is none.
         """
         classes = self._constrained_classes(input, bounds)
         penalty = size_constraint(input, bounds, self.scale, self.sides, voxel_size, self.sharpness)[:, classes]

@@ -48,8 +48,8 @@ class VolumeSizeConstraintLoss(_SizeConstraint):
             Mean or sum over volumes and classes; with ``"none"`` each slice's volume's penalties, ``[B, classes]``.
 
         Raises:
-            ValueError: when ``bounds``, ``volume`` or ``voxel_size`` is not of that shape, a constrained class is not
-                below ``C``, or there is none.
+            ValueError: when ``bounds``, ``volume`` or ``voxel_size`` is not of that shape, a bound is NaN, a
+                constrained class is not below ``C``, or there is none.
         """
         classes = self._constrained_classes(input, bounds)
         if volume is None:

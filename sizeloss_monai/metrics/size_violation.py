@@ -8,6 +8,7 @@ import torch
 from monai.metrics import CumulativeIterationMetric
 from monai.utils import MetricReduction
 
+from sizeloss_monai.losses.penalties import refuse_nan_bounds
 from sizeloss_monai.metrics.reduction import reduce_defined
 
 __all__ = ["SizeViolationMetric", "size_violation"]
@@ -33,7 +34,11 @@ def size_violation(size: torch.Tensor, bounds: torch.Tensor) -> torch.Tensor:
 
     Returns:
         Violations of the shape of ``size``; NaN where nothing is bounded, ``(0, inf)``.
+
+    Raises:
+        ValueError: when a bound is NaN.
     """
+    refuse_nan_bounds(bounds)
     lower, upper = bounds.unbind(-1)
     nearest = torch.minimum(torch.maximum(size, lower), upper)
     total = size + nearest

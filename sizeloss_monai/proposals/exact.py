@@ -32,8 +32,7 @@ def exact_proposals(
     A bound that leaves no choice, such as ``(0, 0)`` for an absent class, is met in the limit: exactly 0 or 1 at every
     pixel that is not certain. Where seeds or other bounds make the bounds infeasible, Q is what the multipliers tend
     to, ``violation`` what remains, the dual ``inf``. Several classes share pixels: there an infeasible sum of bounds
-    ends at a cap of the multipliers. With logits of ``-inf`` for some classes of a pixel, several classes may be
-    infeasible without the dual saying so.
+    ends at a cap of the multipliers.
 
     Args:
         logits, weak_label, bounds, classes, sides, ignore_index: see

@@ -11,9 +11,13 @@ from monai.utils import convert_to_tensor
 
 from sizeloss_monai.losses.classes import check_classes
 
-__all__ = ["Problem", "dual_value", "kkt_residual", "make_problem"]
+__all__ = ["NonFiniteLogitsError", "Problem", "dual_value", "kkt_residual", "make_problem"]
 
 SIDES = ("both", "lower", "upper")
+
+
+class NonFiniteLogitsError(ValueError):
+    """Logits that are NaN or infinite, which no proposal can be made from; the message says what to do."""
 
 
 @dataclass(frozen=True)
@@ -37,20 +41,40 @@ def _plain(tensor: torch.Tensor) -> torch.Tensor:
     return plain
 
 
-def _check_values(weak_label: torch.Tensor, bounds: torch.Tensor, num_classes: int, ignore_index: int) -> None:
+def _check_values(logits: torch.Tensor, weak_label: torch.Tensor, bounds: torch.Tensor, ignore_index: int) -> None:
+    """Raise the errors for values; see :class:`~sizeloss_monai.proposals.LagrangianProposals`.
+
+    Args:
+        logits: shape ``[B, C, N]``, in the precision they were given in.
+        weak_label: shape ``[B, 1, N]``.
+        bounds: shape ``[B, C, 2]``.
+        ignore_index: of the weak label.
+    """
+    num_classes = logits.shape[1]
     unknown = ((weak_label < 0) | (weak_label >= num_classes)) & (weak_label != ignore_index)
+    lower, upper = bounds.unbind(-1)
+    # a NaN fails every comparison
+    possible = (lower <= upper) & (lower < math.inf) & (upper > -math.inf)
+    finite = logits.isfinite()
+    # one look at all of them: each one makes the host wait for another device
+    if bool(finite.all() & possible.all() & ~unknown.any()):
+        return
+    if not bool(finite.all()):
+        num_nan, num_infinite = int(logits.isnan().sum()), int(logits.isinf().sum())
+        items = (~finite).flatten(1).any(1).nonzero().flatten().tolist()
+        raise NonFiniteLogitsError(
+            f"logits must be finite, found {num_nan} NaN and {num_infinite} infinite values in the batch's items "
+            f"{items}: the network has diverged; lower the learning rate, or train without amp."
+        )
     if bool(unknown.any()):
         raise ValueError(
             f"weak_label must hold class ids 0..{num_classes - 1} or {ignore_index}, found "
             f"{torch.unique(weak_label[unknown]).tolist()}."
         )
-    lower, upper = bounds.unbind(-1)
-    # a NaN fails every comparison
-    if not bool(((lower <= upper) & (lower < math.inf) & (upper > -math.inf)).all()):
-        raise ValueError(
-            f"bounds must be pairs lower <= upper, the lower one below inf, the upper one above -inf, found "
-            f"{bounds.tolist()}."
-        )
+    raise ValueError(
+        f"bounds must be pairs lower <= upper, the lower one below inf, the upper one above -inf, found "
+        f"{bounds.tolist()}."
+    )
 
 
 def make_problem(
@@ -63,7 +87,7 @@ def make_problem(
 ) -> Problem:
     """Check the input and bring it into the form the solvers need.
 
-    Logits of fp16 and bf16 are widened to float32. ``inf`` is a certain class, ``-inf`` an impossible one.
+    Logits of fp16 and bf16 are widened to float32.
 
     Args:
         logits, weak_label, bounds, classes, sides, ignore_index: see
@@ -88,13 +112,11 @@ def make_problem(
         wide = wide.float()
     seeds = _plain(weak_label).flatten(2).to(wide.device)
     given = _plain(bounds).to(wide)
-    if given.device.type == seeds.device.type == "cpu":
-        _check_values(seeds, given, num_classes, ignore_index)
+    _check_values(wide, seeds, given, ignore_index)
 
     ids = torch.arange(num_classes, device=wide.device).view(1, -1, 1)
-    largest = torch.finfo(wide.dtype).max  # softmax of an infinity is NaN, of this the certainty it stands for
     other = (seeds != ids) & (seeds != ignore_index)
-    log_prior = wide.clamp(-largest, largest).masked_fill_(other, -math.inf).log_softmax(1)
+    log_prior = wide.masked_fill(other, -math.inf).log_softmax(1)
 
     active = torch.tensor([-math.inf, math.inf]).to(given).repeat(batch, num_classes, 1)
     if sides != "upper":

@@ -80,16 +80,19 @@ class LagrangianProposals:
     def __call__(self, logits: torch.Tensor, weak_label: torch.Tensor, bounds: torch.Tensor) -> Proposals:
         """
         Args:
-            logits: shape ``[B, C >= 2, *spatial]``, any floating dtype; computed in at least float32, no gradients.
+            logits: shape ``[B, C >= 2, *spatial]``, finite, any floating dtype; computed in at least float32, without
+                gradients.
             weak_label: class ids, shape ``[B, 1, *spatial]``, ``ignore_index`` where not annotated. Annotated pixels
                 of any class, the background too, are held at certainty.
             bounds: lower and upper bound in voxels, shape ``[B, C, 2]``; ``(0, 0)`` where a class is absent,
                 ``(0, inf)`` where it is not constrained.
 
         Raises:
-            ValueError: when a shape is wrong or a class is not below ``C``; and, where the data are on the CPU, when a
-                bound is NaN, inverted or infinite on the wrong side, or the weak label holds an unknown id. On another
-                device a look at values would make the host wait for it: such input gives undefined proposals.
+            NonFiniteLogitsError: a ValueError, when a logit is NaN or infinite, as after a training that diverged or
+                an overflow of half precision.
+            ValueError: when a shape is wrong or a class is not below ``C``; a bound is NaN, inverted or infinite on
+                the wrong side; or the weak label holds an unknown id. On another device than the CPU the look at
+                values makes the host wait once.
         """
         if self.solver == "exact":
             return exact_proposals(

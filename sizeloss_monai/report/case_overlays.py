@@ -7,16 +7,16 @@ from pathlib import Path
 
 import nibabel as nib
 import numpy as np
-import torch
 from matplotlib.figure import Figure
 from monai.data import MetaTensor
-from monai.transforms import LoadImage, MapLabelValue, Orientation
+from monai.transforms import LoadImage, Orientation
 from numpy.typing import NDArray
 
 from sizeloss_monai.data.findings import DataError
 from sizeloss_monai.data.volume_reader import VolumeReader
 from sizeloss_monai.report.overlays import Outline, Panel, largest_slice, overlay_figure, square_window
 from sizeloss_monai.report.run_files import CaseResult
+from sizeloss_monai.transforms.label_ids import LabelIdsToClasses
 from sizeloss_monai.transforms.orientation import ThroughPlaneLast
 from sizeloss_monai.transforms.orientation.array import LABELS
 
@@ -69,15 +69,19 @@ def case_figure(result: CaseResult, target_ids: Mapping[int, int]) -> Figure:
         target_ids: the class of the network by id of the label files.
 
     Raises:
-        DataError: when a file is missing or damaged, or mask and scan differ in shape.
+        DataError: when a file is missing or damaged, a label file has an id without a class, or mask and scan differ
+            in shape.
     """
     image = _load(result, result.image, "image")
     mask = _load(result, result.mask, "mask")
     truth = None
     if result.label is not None:
-        mapped = MapLabelValue(list(target_ids), list(target_ids.values()), dtype=np.uint8)
-        truth = _load(result, result.label, "label")
-        truth = MetaTensor(torch.as_tensor(mapped(truth.numpy())), affine=truth.affine)
+        # what nobody painted in a full mask is background
+        to_classes = LabelIdsToClasses([*target_ids, 0], [*target_ids.values(), 0])
+        try:
+            truth = to_classes(_load(result, result.label, "label"))
+        except ValueError as err:
+            raise DataError(f"case '{result.case}', key 'label': {err}") from err
     for key, volume in (("mask", mask), ("label", truth)):
         if volume is not None and volume.shape[1:] != image.shape[1:]:
             found, expected = (" x ".join(map(str, array.shape[1:])) for array in (volume, image))

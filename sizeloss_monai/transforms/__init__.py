@@ -2,6 +2,7 @@
 
 from sizeloss_monai.transforms.annotations import *  # noqa: F403
 from sizeloss_monai.transforms.bounds import *  # noqa: F403
+from sizeloss_monai.transforms.label_ids import *  # noqa: F403
 from sizeloss_monai.transforms.orientation import *  # noqa: F403
 from sizeloss_monai.transforms.supervision import *  # noqa: F403
 from sizeloss_monai.transforms.units import *  # noqa: F403

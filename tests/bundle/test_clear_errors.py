@@ -5,6 +5,7 @@ import pytest
 
 from sizeloss_monai.bundle import ConfigError, OutputDirError, install_clear_errors
 from sizeloss_monai.data import DataError
+from sizeloss_monai.proposals import NonFiniteLogitsError
 
 
 def wrapped(error, explicit=True):
@@ -30,7 +31,7 @@ def hook(monkeypatch):
     return sys.excepthook, passed_on
 
 
-@pytest.mark.parametrize("kind", [ConfigError, DataError, OutputDirError])
+@pytest.mark.parametrize("kind", [ConfigError, DataError, NonFiniteLogitsError, OutputDirError])
 @pytest.mark.parametrize("wrap", [lambda e: e, wrapped, lambda e: wrapped(e, explicit=False)])
 def test_only_the_message_of_a_wrong_input(hook, capsys, kind, wrap):
     error = wrap(kind("what was wrong"))

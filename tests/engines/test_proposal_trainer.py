@@ -12,7 +12,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from sizeloss_monai.engines import LagrangianProposalTrainer, PrepareBatchTargets, proposal_trainer
 from sizeloss_monai.handlers import LossTermsHandler, ProposalImagesHandler
 from sizeloss_monai.losses import PartialCrossEntropyLoss, WeakSupervisionLoss
-from sizeloss_monai.proposals import LagrangianProposals
+from sizeloss_monai.proposals import LagrangianProposals, NonFiniteLogitsError
 
 INF = math.inf
 EDGE = 12
@@ -161,3 +161,15 @@ def test_tensorboard_shows_the_proposals(tmp_path):
     assert [image.step for image in shown] == [1, 2]
     # image, weak label, proposal, prediction, truth
     assert (shown[0].width, shown[0].height) == (5 * EDGE, EDGE)
+
+
+@pytest.mark.parametrize("value", [math.nan, INF, -INF])
+def test_a_network_that_diverged_stops_the_training_in_one_line(value):
+    trainer = make_trainer()
+    with torch.no_grad():
+        trainer.network[2].bias[1] = value
+    with pytest.raises(
+        NonFiniteLogitsError, match=r"^logits must be finite, found .* lower the learning rate, or .* amp\.$"
+    ):
+        trainer.run()
+    assert trainer.state.iteration == 1

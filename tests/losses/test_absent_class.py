@@ -81,3 +81,9 @@ def test_wrong_shapes():
         AbsentClassLoss()(torch.zeros(2, 2, 4, 4), torch.zeros(2, 3, 2))
     with pytest.raises(ValueError, match="two classes"):
         AbsentClassLoss()(torch.zeros(2, 1, 4, 4), torch.zeros(2, 1, 2))
+
+
+@pytest.mark.parametrize("pair", [(math.nan, 0.0), (0.0, math.nan)])
+def test_a_bound_that_is_nan_is_refused(pair):
+    with pytest.raises(ValueError, match="bounds must not be NaN, found"):
+        AbsentClassLoss()(torch.zeros(1, 2, 4, 4), torch.tensor([[FREE, pair]]))

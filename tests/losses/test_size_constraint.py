@@ -10,6 +10,7 @@ from monai.transforms import Zoom
 
 from sizeloss_monai.losses import (
     SizeConstraintLoss,
+    VolumeSizeConstraintLoss,
     WeakSupervisionLoss,
     class_probabilities,
     size_constraint,
@@ -465,3 +466,25 @@ def test_a_grey_map_satisfies_a_soft_size_but_no_sharp_one():
     bounds = torch.tensor([[(0.0, INF), (14.0, 18.0)]])
     assert SizeConstraintLoss()(logits, bounds).item() == 0
     assert SizeConstraintLoss(sharpness=10)(logits, bounds).item() == pytest.approx(14**2, rel=0.01)
+
+
+@given(
+    st.sampled_from(SCALES),
+    st.sampled_from(SIDES),
+    st.tuples(st.integers(0, 1), st.integers(0, 2), st.integers(0, 1)),
+    st.booleans(),
+)
+@settings(max_examples=40, deadline=None)
+def test_a_bound_that_is_nan_is_refused(scale, sides, place, by_volume):
+    bounds = torch.tensor([1.0, 5.0]).repeat(2, 3, 1)
+    bounds[place] = math.nan
+    loss = (VolumeSizeConstraintLoss if by_volume else SizeConstraintLoss)(scale=scale, sides=sides)
+    with pytest.raises(ValueError, match="bounds must not be NaN, found"):
+        loss(torch.randn(2, 3, 4, 4), bounds)
+
+
+@pytest.mark.parametrize("scale", SCALES)
+def test_logits_that_are_nan_give_a_loss_that_is_nan(scale):
+    logits = torch.zeros(1, 2, 4, 4)
+    logits[0, 1, 2, 2] = math.nan
+    assert SizeConstraintLoss(scale=scale)(logits, torch.tensor([[(0.0, INF), (1.0, 5.0)]])).isnan()

@@ -2,10 +2,18 @@ import math
 
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from monai.bundle import ConfigParser
 from monai.data import MetaTensor
 
-from sizeloss_monai.proposals import LagrangianProposals, Proposals, exact_proposals, projected_gradient_ascent
+from sizeloss_monai.proposals import (
+    LagrangianProposals,
+    NonFiniteLogitsError,
+    Proposals,
+    exact_proposals,
+    projected_gradient_ascent,
+)
 
 INF = math.inf
 SOLVERS = ["exact", "gradient_ascent"]
@@ -153,6 +161,57 @@ def test_wrong_input(solver, batch):
         weak[0, 0, 5, 5] = value
         with pytest.raises(ValueError, match="weak_label must hold"):
             proposals(logits, weak, bounds)
+
+
+@settings(deadline=None, max_examples=60)
+@given(
+    solver=st.sampled_from(SOLVERS),
+    channels=st.integers(2, 4),
+    spatial=st.sampled_from([(4, 6), (2, 3, 4)]),
+    dtype=st.sampled_from([torch.float16, torch.bfloat16, torch.float32, torch.float64]),
+    autocast=st.booleans(),
+    bad=st.lists(
+        st.tuples(st.integers(0, 1), st.integers(0, 10**6), st.sampled_from([math.nan, INF, -INF])),
+        min_size=1,
+        max_size=4,
+        unique_by=lambda triple: triple[0],
+    ),
+    annotated=st.booleans(),
+)
+def test_logits_that_are_not_finite_are_refused(solver, channels, spatial, dtype, autocast, bad, annotated):
+    logits = torch.randn(2, channels, *spatial).to(dtype)
+    for item, place, value in bad:
+        logits[item].view(-1)[place % logits[item].numel()] = value
+    weak = torch.full((2, 1, *spatial), 1 if annotated else 255)  # where annotated, the logits would not even be used
+    bounds = torch.tensor([0.0, INF]).repeat(2, channels, 1)
+    num_nan = sum(math.isnan(value) for _, _, value in bad)
+    found = f"found {num_nan} NaN and {len(bad) - num_nan} infinite values in the batch's items "
+    items = str(sorted(item for item, _, _ in bad))
+    with torch.autocast("cpu", torch.bfloat16, enabled=autocast), pytest.raises(NonFiniteLogitsError) as error:
+        LagrangianProposals(solver)(logits, weak, bounds)
+    assert str(error.value).startswith(f"logits must be finite, {found}{items}: ")
+    assert "lower the learning rate" in str(error.value)
+    assert "\n" not in str(error.value)
+
+
+@settings(deadline=None, max_examples=60)
+@given(
+    seed=st.integers(0, 2**32 - 1),
+    dtype=st.sampled_from([torch.float16, torch.bfloat16, torch.float32, torch.float64]),
+    scale=st.sampled_from([0.1, 3.0, 100.0, 6e4]),
+    share=st.floats(0.05, 0.95),
+)
+def test_a_bound_that_can_be_met_is_met_at_any_finite_logits(seed, dtype, scale, share):
+    generator = torch.Generator().manual_seed(seed)
+    logits = (scale * (2 * torch.rand(2, 2, 6, 6, generator=generator) - 1)).to(dtype)
+    bounds = torch.tensor([(0.0, INF), (36 * share, 36 * share + 1)]).repeat(2, 1, 1)
+    found = LagrangianProposals()(logits, torch.full((2, 1, 6, 6), 255), bounds)
+    size = found.probabilities.double().sum((2, 3))[:, 1]
+    # half a unit in the last place of a multiplier as large as the logits moves the size in float32
+    slack = 2e-3 + 36 * scale * 2.0**-22 * (dtype != torch.float64)
+    assert (size >= 36 * share - slack).all()
+    assert (size <= 36 * share + 1 + slack).all()
+    assert torch.isfinite(found.dual_value).all()
 
 
 def test_labels_are_the_first_likeliest_class() -> None:

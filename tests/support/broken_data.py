@@ -277,7 +277,7 @@ BROKEN: dict[str, tuple[Broken, list[str]]] = {
     ),
     "unannotated is no id": (
         top(unannotated="255"),
-        ["error: data list, key 'unannotated': found '255', expected an integer from -1 to 255, or none for 255"],
+        ["error: data list, key 'unannotated': found '255', expected an integer from -1 to 16777216, or none for 255"],
     ),
     "unannotated is a class": (
         both(top(unannotated=0), everywhere("_weak_label.nii.gz", without(IGNORED, by=0))),
@@ -604,7 +604,7 @@ BROKEN: dict[str, tuple[Broken, list[str]]] = {
     ),
     "empty validation": (
         top(validation=[]),
-        ["warning: data list, key 'validation': found no cases, expected some to choose the best epoch by"],
+        ["error: data list, key 'validation': found no cases, expected some to choose the best epoch by"],
     ),
     "empty training": (
         top(training=[]),

@@ -2,9 +2,8 @@
 
 from sizeloss_monai.data.checks.bounds_array import check_bounds
 from sizeloss_monai.data.checks.cases import check_cases
-from sizeloss_monai.data.checks.classes import label_ids_of
-from sizeloss_monai.data.checks.datalist import CheckReport, check_datalist
-from sizeloss_monai.data.checks.size_bounds import check_datalist_bounds
+from sizeloss_monai.data.checks.classes import label_ids_of, unannotated_id_of
+from sizeloss_monai.data.checks.datalist import CheckReport, check_datalist, check_used_data
 from sizeloss_monai.data.findings import DataError, listed
 
 __all__ = [
@@ -13,7 +12,8 @@ __all__ = [
     "check_bounds",
     "check_cases",
     "check_datalist",
-    "check_datalist_bounds",
+    "check_used_data",
     "label_ids_of",
     "listed",
+    "unannotated_id_of",
 ]

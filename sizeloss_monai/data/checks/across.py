@@ -12,10 +12,10 @@ from monai.utils import ensure_tuple
 
 from sizeloss_monai.data.checks.classes import Classes
 from sizeloss_monai.data.checks.facts import ANNOTATIONS, CaseFacts
-from sizeloss_monai.data.datalists import SECTIONS
-from sizeloss_monai.data.findings import Finding, Place, listed
+from sizeloss_monai.data.datalists import SECTIONS, cases_by_section
+from sizeloss_monai.data.findings import Finding, Place
 
-__all__ = ["coverage_findings", "outlier_findings", "split_findings", "without_consequences"]
+__all__ = ["coverage_findings", "duplicate_findings", "outlier_findings", "without_consequences"]
 
 _MIN_CASES = 3
 """Fewer cases have no median to be far from."""
@@ -27,8 +27,8 @@ _MAX_SPACING_RATIO = 2.0
 _MAX_RANGE_RATIO = 10.0
 
 
-def split_findings(cases: Sequence[CaseFacts]) -> list[Finding]:
-    """Sections without cases, names listed twice, patients in two splits, and scans that are there twice.
+def duplicate_findings(cases: Sequence[CaseFacts]) -> list[Finding]:
+    """Files, and scans, that are there twice.
 
     Args:
         cases: what is known of all cases.
@@ -37,19 +37,6 @@ def split_findings(cases: Sequence[CaseFacts]) -> list[Finding]:
         The findings. A scan that is there twice is an error between two splits, and a warning within one.
     """
     findings = []
-    sizes = Counter(case.section for case in cases)
-    if not sizes["training"]:
-        findings.append(Place(None, "training").error("no-cases", "no cases", "some to train on"))
-    if not sizes["validation"]:
-        findings.append(Place(None, "validation").warning("no-cases", "no cases", "some to choose the best epoch by"))
-    for name, group in _grouped(cases, lambda case: [case.case]):
-        if len(group) > 1:
-            found = f"case '{name}' {len(group)} times"
-            findings.append(Place(None, "case").error("case-twice", found, "each name once"))
-    for patient, group in _grouped(cases, lambda case: [case.item["patient"]]):
-        if len({case.section for case in group}) > 1:
-            found = f"patient '{patient}' in {_by_section(group)}"
-            findings.append(Place(None, "patient").error("patient-in-two-splits", found, "each patient in one split"))
     for key in ("image", *ANNOTATIONS):
         for _, group in _grouped(cases, lambda case, key=key: ensure_tuple(case.item.get(key, ()))):  # type: ignore[misc]
             findings += _repeated(group, key, "duplicate-file", "the same file")
@@ -192,7 +179,7 @@ def _by_section(cases: Sequence[CaseFacts]) -> str:
     names: Mapping[str, list[str]] = {section: [] for section in SECTIONS}
     for case in cases:
         names[case.section].append(case.case)
-    return " and ".join(f"{section} ({listed(group, 5)})" for section, group in names.items() if group)
+    return cases_by_section(names)
 
 
 def _outliers(values: Sequence[float], max_ratio: float) -> list[tuple[int, float]]:

@@ -41,8 +41,8 @@ def check_cases(
 
     A problem is a file that is missing, unreadable, truncated or damaged; an image that is not 3D, or has NaN or
     infinite voxels; and a label whose shape or affine is not that of its image, whose values are no integers or no
-    known ids. A label without any object is none. Bounds have a check of their own,
-    :py:func:`check_datalist_bounds`.
+    known ids. A label without any object is none. For the cases of a data list see :py:func:`check_used_data`, which
+    checks the list too.
 
     Example::
 

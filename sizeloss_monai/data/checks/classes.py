@@ -6,11 +6,15 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from sizeloss_monai.data.datalists import SECTIONS
 from sizeloss_monai.data.findings import DataError, Finding, Place, listed
+from sizeloss_monai.transforms import LARGEST_ID
 
 __all__ = ["Classes", "label_ids_of", "read_classes"]
 
 _DEFAULT_UNANNOTATED = 255
+_NO_FILE_HAS = -1
+"""What stands for "not annotated" where every voxel is annotated, and 255 is a class."""
 
 
 @dataclass(frozen=True)
@@ -18,7 +22,7 @@ class Classes:
     """The ids of a data list.
 
     Args:
-        names: by id of the label files; empty where the list has none.
+        names: by id of the label files, without ``unannotated``; empty where the list has none.
         unannotated: the id of voxels in ``weak_label`` files that nobody annotated.
         background: the id of the background, None where no class is named so.
     """
@@ -49,11 +53,18 @@ class Classes:
         return [where.error("class-id", f"class {class_id}", f"one of {_ids(self.names)}")]
 
 
-def read_classes(datalist: Mapping[str, Any]) -> tuple[Classes, list[Finding]]:
+def read_classes(
+    datalist: Mapping[str, Any], label_ids: Sequence[int] | None = None, unannotated: int | None = None
+) -> tuple[Classes, list[Finding]]:
     """The classes of a data list, and what is wrong with them.
+
+    Where the list does not say what id is ``unannotated`` it is 255. A list without any ``weak_label`` may have 255 as
+    a class, as masks of 0 and 255 do.
 
     Args:
         datalist: the data list.
+        label_ids: the ids that a training expects of label files, in place of those that the list names.
+        unannotated: the id that a training takes for "not annotated", in place of the list's.
 
     Returns:
         The classes, as far as they can be used; and findings on ``labels`` and ``unannotated``.
@@ -63,29 +74,43 @@ def read_classes(datalist: Mapping[str, Any]) -> tuple[Classes, list[Finding]]:
     given = datalist.get("labels")
     findings = []
     names: dict[int, str] = {}
-    if not given:
+    if not given and label_ids is None:
         findings.append(where.warning("no-labels", "no classes, so that ids are not checked", expected))
-    elif not isinstance(given, Mapping) or not all(str(name).isdecimal() for name in given):
+    elif given and (not isinstance(given, Mapping) or not all(str(name).isdecimal() for name in given)):
         findings.append(where.error("labels-form", f"{given!r}", expected))
-    else:
+    elif given:
         names = {int(name): str(text) for name, text in given.items()}
+    if label_ids is not None:
+        names = {label_id: names.get(label_id, "") for label_id in label_ids}
 
-    unannotated = datalist.get("unannotated", _DEFAULT_UNANNOTATED)
-    if type(unannotated) is not int or not -1 <= unannotated <= 255:
-        expected = f"an integer from -1 to 255, or none for {_DEFAULT_UNANNOTATED}"
-        findings.append(Place(None, "unannotated").error("unannotated-form", f"{unannotated!r}", expected))
+    where = Place(None, "unannotated")
+    stated = unannotated is not None or "unannotated" in datalist
+    if unannotated is None:
+        unannotated = datalist.get("unannotated", _DEFAULT_UNANNOTATED)
+    if type(unannotated) is not int or not -1 <= unannotated <= LARGEST_ID:
+        expected = f"an integer from -1 to {LARGEST_ID}, or none for {_DEFAULT_UNANNOTATED}"
+        findings.append(where.error("unannotated-form", f"{unannotated!r}", expected))
         unannotated = _DEFAULT_UNANNOTATED
-    if unannotated in names:
-        found = f"{unannotated}, which 'labels' say is {names[unannotated]!r}"
-        findings.append(Place(None, "unannotated").error("unannotated-is-class", found, "an id that is no class"))
-
+    elif not stated and unannotated in names and not _has_weak_labels(datalist):
+        unannotated = _NO_FILE_HAS
     background = next((id_ for id_, name in names.items() if name.casefold() == "background"), None)
     if background is None and unannotated != 0:
         background = 0
+    is_class = unannotated in names
+    if is_class:
+        found = f"{unannotated}, which 'labels' say is {names[unannotated]!r}"
+        if stated and background not in (None, unannotated):
+            expected = "an id that is no class: nothing is learnt of this one"
+            findings.append(where.warning("unannotated-is-class", found, expected))
+        else:
+            findings.append(where.error("unannotated-is-class", found, "an id that is no class"))
     if names and (background is None or background not in names):
         found = f"no class named background among {_ids(names)}"
-        findings.append(where.warning("no-background-class", found, "one, with the id that files have for it"))
+        expected = "one, with the id that files have for it"
+        findings.append(Place(None, "labels").warning("no-background-class", found, expected))
         names |= {} if background is None else {background: "background"}
+    if is_class:
+        del names[unannotated]
     return Classes(names, unannotated, background), findings
 
 
@@ -110,10 +135,38 @@ def label_ids_of(datalist: Mapping[str, Any], default: Sequence[int]) -> list[in
         return list(default)
     classes, findings = read_classes(datalist)
     has_background = classes.background not in (None, classes.unannotated)
-    wrong = [finding for finding in findings if not has_background or finding.code.endswith("-form")]
+    wrong = [finding for finding in findings if not has_background or finding.severity == "error"]
     if classes.background is None or wrong:
         raise DataError("\n".join(map(str, wrong)))
-    return [classes.background, *sorted(classes.names.keys() - {classes.background, classes.unannotated})]
+    return [classes.background, *sorted(classes.names.keys() - {classes.background})]
+
+
+def unannotated_id_of(datalist: Mapping[str, Any]) -> int:
+    """The id of voxels that nobody annotated in the files of weak labels, 255 where the data list does not say.
+
+    Example, in a bundle's config::
+
+        unannotated: {_target_: sizeloss_monai.data.unannotated_id_of, datalist: "@datalist"}
+
+    Args:
+        datalist: the data list.
+
+    Returns:
+        The id; -1, which no file has, where 255 is a class and no case has a weak label.
+
+    Raises:
+        DataError: when ``unannotated`` is no id, or not to be told from a class.
+    """
+    classes, findings = read_classes(datalist)
+    wrong = [str(finding) for finding in findings if finding.severity == "error" and finding.key == "unannotated"]
+    if wrong:
+        raise DataError("\n".join(wrong))
+    return classes.unannotated
+
+
+def _has_weak_labels(datalist: Mapping[str, Any]) -> bool:
+    """Whether a case of the list has a file of weak labels."""
+    return any("weak_label" in item for section in SECTIONS for item in datalist.get(section) or ())
 
 
 def _ids(names: Mapping[int, str]) -> str:

@@ -2,30 +2,35 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import logging
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
 from monai.config import PathLike
 
+from sizeloss_monai.data.annotated_items import annotation_mark
 from sizeloss_monai.data.checks.across import (
     coverage_findings,
+    duplicate_findings,
     outlier_findings,
-    split_findings,
     without_consequences,
 )
 from sizeloss_monai.data.checks.cases import for_every_case
-from sizeloss_monai.data.checks.classes import read_classes
-from sizeloss_monai.data.checks.facts import gather_facts
+from sizeloss_monai.data.checks.classes import Classes, read_classes
+from sizeloss_monai.data.checks.facts import ANNOTATIONS, CaseFacts, gather_facts
 from sizeloss_monai.data.checks.keys import key_findings
 from sizeloss_monai.data.checks.size_bounds import bounds_findings
 from sizeloss_monai.data.checks.summary import summarise
 from sizeloss_monai.data.checks.supervision import supervision_findings
 from sizeloss_monai.data.checks.tags import tag_findings
-from sizeloss_monai.data.datalists import SECTIONS, parse_datalist
-from sizeloss_monai.data.findings import Finding
+from sizeloss_monai.data.datalists import SECTIONS, parse_datalist, section_findings
+from sizeloss_monai.data.findings import DataError, Finding, counted
+from sizeloss_monai.data.label_map import ids_by_class
 
-__all__ = ["CheckReport", "check_datalist"]
+__all__ = ["CheckReport", "check_datalist", "check_used_data"]
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -61,17 +66,23 @@ class CheckReport:
 
 
 def check_datalist(
-    path: PathLike, base_dir: PathLike | None = None, num_workers: int = 0, progress: bool = False
+    path: PathLike,
+    base_dir: PathLike | None = None,
+    num_workers: int = 0,
+    progress: bool = False,
+    label_ids: Sequence[int] | None = None,
 ) -> CheckReport:
     """Read every file of a data list once, and say what is wrong with each case and with all of them together.
 
-    Nothing is written. See the modules of this package for what is an error and what a warning.
+    Nothing is written. See the modules of this package for what is an error and what a warning. A training asks the
+    same functions: see :py:func:`check_used_data`.
 
     Args:
         path: the data list (JSON).
         base_dir: the folder that its paths are relative to. Defaults to the folder of the file.
         num_workers: number of threads that read; 0 reads in the calling one.
         progress: whether to show a progress bar, on stderr.
+        label_ids: the ids that a training is told to expect of label files; defaults to those that the list names.
 
     Returns:
         The findings and a summary.
@@ -80,25 +91,140 @@ def check_datalist(
         DataError: if the file cannot be read or is no data list at all.
     """
     datalist, findings = parse_datalist(path, base_dir)
-    classes, of_classes = read_classes(datalist)
-    findings += of_classes
-    findings += key_findings(datalist)
     modality = datalist.get("modality")
-    num_channels = len(modality) if isinstance(modality, Mapping) and modality else 1
-    items = [(section, item) for section in SECTIONS for item in datalist[section]]
-    cases = for_every_case(lambda pair: gather_facts(*pair, classes, num_channels), items, num_workers, progress)
+    classes, of_classes = read_classes(datalist, label_ids)
+    cases, of_list = _findings_of(
+        datalist,
+        classes,
+        [(section, item, ANNOTATIONS) for section in SECTIONS for item in datalist[section]],
+        needed=("training", "validation"),
+        num_channels=len(modality) if isinstance(modality, Mapping) and modality else 1,
+        num_workers=num_workers,
+        progress=progress,
+    )
+    found = _ranked([*findings, *of_classes, *of_list], cases)
+    return CheckReport(tuple(found), summarise(cases, classes, datalist))
+
+
+def check_used_data(
+    datalist: Mapping[str, Any],
+    label_ids: Sequence[int],
+    target_ids: Sequence[int],
+    sections: Sequence[str] = ("training", "validation"),
+    keys: Sequence[str] = ("label",),
+    unannotated: int | None = None,
+    by_mark: bool = False,
+    use_masks: bool = False,
+    mask_sections: Sequence[str] = (),
+    num_workers: int = 0,
+) -> None:
+    """Refuse what :py:func:`check_datalist` calls an error, of what a training uses; log its warnings.
+
+    It reads the files that the training reads, once, before any work starts, and asks the functions that
+    :py:func:`check_datalist` asks. Beyond those, `label_ids` stand for the ids that the list names, an image has one
+    channel, and a case must have the files.
+
+    Example, in a bundle's ``initialize``::
+
+        _target_: sizeloss_monai.data.check_used_data
+        datalist: "@datalist"
+        label_ids: "@label_ids"
+        target_ids: "@target_ids"
+
+    Args:
+        datalist: of :py:func:`~sizeloss_monai.data.open_datalist`.
+        label_ids: the ids of the label files.
+        target_ids: the class of the network for each of them.
+        sections: those that are used, each of which must have cases.
+        keys: the annotations that are used of each case, which must have them.
+        unannotated: the id of weak labels where nobody annotated; defaults to the list's.
+        by_mark: whether it depends on the case's mark which annotation is used, as
+            :py:func:`~sizeloss_monai.data.annotated_items` says: the mask of a ``full`` case, the weak label of a
+            ``weak`` one, no file of others. It may then lack any of `keys`.
+        use_masks: with `by_mark`, whether a case without a mark is ``full`` where it has a mask.
+        mask_sections: with `by_mark`, the sections in which every mask is used.
+        num_workers: number of threads that read; 0 reads in the calling one.
+
+    Raises:
+        DataError: with one line per problem: ``case 'a', key 'label': found ..., expected ...``.
+    """
+
+    def used(section: str, item: Mapping[str, Any]) -> tuple[str, ...]:
+        mark = annotation_mark(datalist, item, use_masks)
+        of_mark = ["label"] if mark == "full" or section in mask_sections else []
+        return (*of_mark, *(["weak_label"] if mark == "weak" else []))
+
+    classes, findings = read_classes(datalist, label_ids, unannotated)
+    cases, of_list = _findings_of(
+        datalist,
+        classes,
+        [(name, item, used(name, item) if by_mark else keys) for name in sections for item in datalist[name]],
+        needed=sections,
+        background_ids=ids_by_class(label_ids, target_ids).get(0, []),
+        require_label=not by_mark,
+        num_workers=num_workers,
+    )
+    errors = []
+    for finding in _ranked([*findings, *of_list], cases):
+        if finding.severity == "error":
+            errors.append(str(finding))
+        else:
+            logger.warning(finding)
+    if errors:
+        raise DataError("\n".join([f"{counted(len(errors), 'problem')} with the data:", *errors]))
+
+
+def _findings_of(
+    datalist: Mapping[str, Any],
+    classes: Classes,
+    items: Sequence[tuple[str, Mapping[str, Any], Sequence[str]]],
+    needed: Sequence[str],
+    num_channels: int = 1,
+    background_ids: Collection[int] | None = None,
+    require_label: bool = False,
+    num_workers: int = 0,
+    progress: bool = False,
+) -> tuple[list[CaseFacts], list[Finding]]:
+    """Read cases, and say what is wrong with each and with all together: the one place where that is decided.
+
+    Args:
+        datalist: the data list, with absolute paths.
+        classes: the ids that annotations may have.
+        items: section, entry, and keys of the annotations to read of each case.
+        needed: the sections that must have cases.
+        num_channels: of the images.
+        background_ids: see :py:func:`~sizeloss_monai.data.checks.size_bounds.bounds_findings`.
+        require_label: whether a case must have those annotations.
+        num_workers: number of threads that read.
+        progress: whether to show a progress bar.
+
+    Returns:
+        What is known of the cases, and the findings.
+    """
+
+    def gather(entry: tuple[str, Mapping[str, Any], Sequence[str]]) -> CaseFacts:
+        section, item, keys = entry
+        return gather_facts(section, item, classes, num_channels, keys, require_label)
+
+    findings = key_findings(datalist)
+    cases = for_every_case(gather, items, num_workers, progress)
     for case in cases:
         findings += case.findings
         findings += supervision_findings(case.section, case.item, datalist)
         findings += tag_findings(case, classes)
-    findings += bounds_findings(datalist, cases, classes)
-    findings += split_findings(cases)
+    findings += bounds_findings(datalist, cases, classes, background_ids)
+    findings += section_findings(datalist, needed)
+    findings += duplicate_findings(cases)
     findings += outlier_findings(cases)
     findings += coverage_findings(cases, classes)
-    findings = without_consequences(findings)
+    return cases, without_consequences(findings)
+
+
+def _ranked(findings: Sequence[Finding], cases: Sequence[CaseFacts]) -> list[Finding]:
+    """Findings on the list first, then case by case in the list's order; errors before warnings."""
     order = {name: index for index, name in enumerate(dict.fromkeys(case.case for case in cases))}
 
     def rank(finding: Finding) -> tuple[int, bool]:
         return -1 if finding.case is None else order.get(finding.case, -1), finding.severity == "warning"
 
-    return CheckReport(tuple(sorted(findings, key=rank)), summarise(cases, classes, datalist))
+    return sorted(findings, key=rank)

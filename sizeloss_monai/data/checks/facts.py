@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -15,14 +15,12 @@ from sizeloss_monai.data.checks.cases import read_case
 from sizeloss_monai.data.checks.classes import Classes
 from sizeloss_monai.data.findings import Finding, Place
 from sizeloss_monai.data.grid import Grid, grid_of
+from sizeloss_monai.transforms import whole_ids
 
 __all__ = ["ANNOTATIONS", "CaseFacts", "gather_facts"]
 
 ANNOTATIONS = ("label", "weak_label")
 """The keys of annotations."""
-
-_MIN_ID, _MAX_ID = -1, 255
-"""The ids that are counted: those that weak labels may have, and -1, which may stand for "not annotated"."""
 
 _PERCENTILE_SAMPLES = 1 << 20
 
@@ -61,7 +59,14 @@ class CaseFacts:
         return self.counts[key].get(class_id, np.zeros(self.grid.num_slices, dtype=np.int64))
 
 
-def gather_facts(section: str, item: Mapping[str, Any], classes: Classes, num_channels: int = 1) -> CaseFacts:
+def gather_facts(
+    section: str,
+    item: Mapping[str, Any],
+    classes: Classes,
+    num_channels: int = 1,
+    keys: Sequence[str] = ANNOTATIONS,
+    require_label: bool = False,
+) -> CaseFacts:
     """Read the files of a case once.
 
     Args:
@@ -69,15 +74,18 @@ def gather_facts(section: str, item: Mapping[str, Any], classes: Classes, num_ch
         item: its entry, with absolute paths.
         classes: the ids that annotations may have.
         num_channels: of the image.
+        keys: of the annotations to read.
+        require_label: whether the case must have all of them.
 
     Returns:
         What is known of the case, and what is wrong with its files.
     """
     volumes, findings = read_case(
         item,
-        ("image", *ANNOTATIONS),
-        {key: classes.allowed_ids(key) for key in ANNOTATIONS},
+        ("image", *keys),
+        {key: classes.allowed_ids(key) for key in keys},
         ignore_index=None if classes.names else classes.unannotated,
+        require_label=require_label,
         num_channels=num_channels,
     )
     bad = {(finding.key, finding.code) for finding in findings}
@@ -88,7 +96,7 @@ def gather_facts(section: str, item: Mapping[str, Any], classes: Classes, num_ch
     where = Place(str(item["case"]), "image")
     counts = {}
     if grid is not None:
-        for key in ANNOTATIONS:
+        for key in keys:
             codes = {code for of_key, code in bad if of_key == key}
             if key in volumes and not codes & {"dimensions", "not-integer", "shape"}:
                 counts[key] = _count_ids(volumes[key], grid.axis)
@@ -105,13 +113,14 @@ def gather_facts(section: str, item: Mapping[str, Any], classes: Classes, num_ch
 
 
 def _count_ids(label: MetaTensor, axis: int) -> dict[int, NDArray[np.int64]]:
-    """The voxels of every id in each slice of a label ``[1, x, y, z]``; others than those above are left out."""
-    rows = []
-    for ids in np.moveaxis(label[0].numpy(), axis, 0):
-        known = ids[(ids >= _MIN_ID) & (ids <= _MAX_ID)].astype(np.int64)
-        rows.append(np.bincount(known - _MIN_ID, minlength=_MAX_ID - _MIN_ID + 1))
-    table = np.stack(rows)
-    return {int(column) + _MIN_ID: table[:, column] for column in np.flatnonzero(table.any(axis=0))}
+    """The voxels of every id in each slice of a label ``[1, x, y, z]``."""
+    counts: dict[int, NDArray[np.int64]] = {}
+    slices = np.moveaxis(label[0].numpy(), axis, 0)
+    for index, values in enumerate(slices):
+        ids, _ = whole_ids(values)
+        for class_id, number in zip(*np.unique(ids, return_counts=True), strict=True):
+            counts.setdefault(int(class_id), np.zeros(len(slices), np.int64))[index] = number
+    return dict(sorted(counts.items()))
 
 
 def _intensity_range(image: MetaTensor) -> float:

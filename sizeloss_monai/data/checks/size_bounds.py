@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import math
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
@@ -12,15 +11,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sizeloss_monai.data.annotations import SizeBounds, read_common_bounds, read_own_bounds, read_tags
-from sizeloss_monai.data.checks.classes import Classes, read_classes
+from sizeloss_monai.data.checks.classes import Classes
 from sizeloss_monai.data.checks.facts import CaseFacts
-from sizeloss_monai.data.findings import DataError, Finding, Place, counted, listed
-from sizeloss_monai.data.grid import Grid, read_grid
-from sizeloss_monai.data.label_map import ids_by_class
+from sizeloss_monai.data.findings import Finding, Place, listed
+from sizeloss_monai.data.grid import Grid
 
-__all__ = ["bounds_findings", "check_datalist_bounds"]
-
-logger = logging.getLogger(__name__)
+__all__ = ["bounds_findings"]
 
 _KEY = "size_bounds"
 _LIST = Place(None, _KEY)
@@ -28,49 +24,6 @@ _ROUNDING = 1 + 1e-6
 """What a size may exceed its bound by: both are sums of rounded numbers."""
 
 _Problem = Literal["infeasible", "vacuous", "too-wide"]
-
-
-def check_datalist_bounds(
-    datalist: Mapping[str, Any],
-    items: Sequence[Mapping[str, Any]],
-    label_ids: Sequence[int],
-    target_ids: Sequence[int],
-) -> None:
-    """Check the size bounds of a data list and of its cases, before any training starts; warnings are logged.
-
-    Of the images only the headers are read. What annotations say of the bounds is for the command ``check`` to tell.
-
-    Example::
-
-        check_datalist_bounds(datalist, datalist["training"], label_ids=[0, 1, 2], target_ids=[0, 1, 1])
-
-    Args:
-        datalist: the data list.
-        items: its cases that matter, with absolute paths.
-        label_ids: the ids of the label files.
-        target_ids: the class of the network for each of them; those of class 0 need no bounds.
-
-    Raises:
-        DataError: with a line for each error of :py:func:`bounds_findings`, or when an image cannot be read.
-    """
-    facts, errors = [], []
-    for item in items:
-        grid = None
-        try:
-            grid = read_grid(item["image"])
-        except DataError as err:
-            where = Place(str(item["case"]), "image")
-            errors.append(where.error("unreadable", f"a file that cannot be read ({err})", "a whole image"))
-        facts.append(CaseFacts("", item, grid))
-    classes, _ = read_classes(datalist)
-    background = ids_by_class(label_ids, target_ids).get(0, [])
-    for finding in bounds_findings(datalist, facts, classes, background):
-        if finding.severity == "error":
-            errors.append(finding)
-        else:
-            logger.warning(finding)
-    if errors:
-        raise DataError("\n".join([f"{counted(len(errors), 'problem')} with size bounds:", *map(str, errors)]))
 
 
 def bounds_findings(

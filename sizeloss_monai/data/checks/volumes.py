@@ -9,6 +9,7 @@ from monai.data import MetaTensor
 
 from sizeloss_monai.data.findings import Finding, Place, listed
 from sizeloss_monai.data.grid import grid_of
+from sizeloss_monai.transforms import LARGEST_ID, whole_ids
 
 __all__ = ["grid_findings", "image_findings", "label_findings"]
 
@@ -52,15 +53,23 @@ def label_findings(
         ignore_index: an id that is allowed besides, or None.
 
     Returns:
-        Findings on the number of dimensions and channels, on values that are no integers, and on unknown ids.
+        Findings on the number of dimensions and channels, on values that are no ids as
+        :py:func:`~sizeloss_monai.transforms.whole_ids` takes them, and on unknown ids.
     """
     found = _shape_findings(label, where, 1)
     values = np.unique(label.numpy())
-    fractional = values[~(np.isfinite(values) & (values == np.rint(values)))]
-    if fractional.size:
-        shown = listed([f"{value:g}" for value in fractional], 5)
-        return [*found, where.error("not-integer", f"values that are no integers ({shown})", "class ids")]
-    ids = {int(value) for value in values} - {ignore_index}
+    whole_values, whole = whole_ids(values)
+    if not whole.all():
+        finite = np.abs(values) <= LARGEST_ID
+        for which, what, expected in (
+            (~whole & (finite | ~np.isfinite(values)), "values that are no integers", "class ids"),
+            (~finite & np.isfinite(values), "ids too large", f"ids up to {LARGEST_ID}"),
+        ):
+            if which.any():
+                shown = listed([f"{value:.8g}" for value in values[which].astype(np.float64).round(6)], 5)
+                found.append(where.error("not-integer", f"{what} ({shown})", expected))
+        return found
+    ids = set(whole_values.tolist()) - {ignore_index}
     unknown = sorted(ids - set(allowed)) if allowed is not None else sorted(value for value in ids if value < 0)
     if unknown:
         expected = "ids from 0" if allowed is None else listed([str(value) for value in sorted(set(allowed))])

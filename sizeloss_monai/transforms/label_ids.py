@@ -1,0 +1,148 @@
+"""From the ids of label files to the classes of a network."""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from monai.config import KeysCollection, NdarrayOrTensor
+from monai.transforms import MapTransform, Transform
+from monai.utils import TransformBackends, convert_to_dst_type, convert_to_tensor
+from numpy.typing import NDArray
+
+__all__ = [
+    "LARGEST_ID",
+    "ROUNDING",
+    "LabelIdsToClasses",
+    "LabelIdsToClassesD",
+    "LabelIdsToClassesDict",
+    "LabelIdsToClassesd",
+    "whole_ids",
+]
+
+ROUNDING = 1e-3
+"""How far a value of a label file may lie from a whole number, whose id it then is: the noise of a file that holds
+floating numbers, or a slope and an intercept. An interpolated label lies further off, and is refused."""
+
+LARGEST_ID = 2**24
+"""Label files are read as float32, which holds every whole number up to this one."""
+
+
+def whole_ids(values: NDArray[Any]) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
+    """The ids that the values of a label file stand for.
+
+    Args:
+        values: any shape.
+
+    Returns:
+        The nearest ids, and which values are ids: within :py:data:`ROUNDING` of a whole number, no larger than
+        :py:data:`LARGEST_ID`, and not NaN. The id of another value is 0. Both of the shape of ``values``.
+    """
+    values = values.astype(np.float64)
+    nearest = np.rint(values)
+    # a NaN and an infinity fail both comparisons
+    with np.errstate(invalid="ignore"):
+        whole = (np.abs(values - nearest) <= ROUNDING) & (np.abs(nearest) <= LARGEST_ID)
+    return np.where(whole, nearest, 0).astype(np.int64), whole
+
+
+class LabelIdsToClasses(Transform):
+    """Turn the ids of label files into classes, so that no id becomes a class by accident.
+
+    Values are rounded as :func:`whole_ids` says, ids may have any size up to :py:data:`LARGEST_ID`, and an id without a
+    class is refused. (MONAI's ``MapLabelValue`` keeps a value that it is not told of, and cuts it to 8 bits.)
+
+    Example:
+        >>> to_classes = LabelIdsToClasses([0, 300, 4095], [0, 1, 1])
+        >>> to_classes(torch.tensor([0.0, 300.0000305, 4095.0])).tolist()
+        [0, 1, 1]
+    """
+
+    backend = [TransformBackends.TORCH, TransformBackends.NUMPY]
+
+    def __init__(self, label_ids: Sequence[int], target_ids: Sequence[int]) -> None:
+        """
+        Args:
+            label_ids: the ids of the label files; of one that is there twice the first counts.
+            target_ids: the class of each, 0 to 255.
+
+        Raises:
+            ValueError: when one list is longer than the other, or a class lies outside 0 to 255.
+        """
+        if not all(0 <= target <= 255 for target in target_ids):
+            raise ValueError(f"target_ids must lie in 0..255, got {list(target_ids)}.")
+        self.classes: dict[int, int] = {}
+        for label_id, target in zip(label_ids, target_ids, strict=True):
+            self.classes.setdefault(int(label_id), int(target))
+
+    def __call__(self, img: NdarrayOrTensor) -> Any:
+        """
+        Args:
+            img: the values of a label file, any shape and type.
+
+        Returns:
+            Classes, uint8, of the same shape and container; a ``MetaTensor`` keeps its affine and applied operations.
+
+        Raises:
+            ValueError: when a value is no id that has a class.
+        """
+        values = convert_to_tensor(img, track_meta=False)
+        if not values.is_floating_point():
+            values = values.long()
+        classes = torch.zeros(values.shape, dtype=torch.uint8, device=values.device)
+        known = torch.zeros(values.shape, dtype=torch.bool, device=values.device)
+        for label_id, target in self.classes.items():
+            here = (values - label_id).abs_() <= ROUNDING
+            classes[here] = target
+            known |= here
+        if not bool(known.all()):
+            found = torch.unique(values[~known])[:5].tolist()
+            raise ValueError(f"ids must be among {sorted(self.classes)}, got {found}.")
+        out, *_ = convert_to_dst_type(classes, dst=img, dtype=torch.uint8 if torch.is_tensor(img) else np.uint8)
+        return out
+
+
+class LabelIdsToClassesd(MapTransform):
+    """Dictionary form of :class:`LabelIdsToClasses`."""
+
+    backend = LabelIdsToClasses.backend
+
+    def __init__(
+        self,
+        keys: KeysCollection,
+        label_ids: Sequence[int],
+        target_ids: Sequence[int],
+        allow_missing_keys: bool = False,
+    ) -> None:
+        """
+        Args:
+            keys: of the label files.
+            label_ids, target_ids: see :class:`LabelIdsToClasses`.
+            allow_missing_keys: whether an item may lack a key.
+        """
+        super().__init__(keys, allow_missing_keys)
+        self.to_classes = LabelIdsToClasses(label_ids, target_ids)
+
+    def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
+        """
+        Args:
+            data: an item.
+
+        Returns:
+            A copy with classes.
+
+        Raises:
+            ValueError: that of :class:`LabelIdsToClasses`, with case and key.
+        """
+        out = dict(data)
+        for key in self.key_iterator(out):
+            try:
+                out[key] = self.to_classes(out[key])
+            except ValueError as err:
+                raise ValueError(f"case '{out.get('case')}', key '{key}': {err}") from err
+        return out
+
+
+LabelIdsToClassesD = LabelIdsToClassesDict = LabelIdsToClassesd
