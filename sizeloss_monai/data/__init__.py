@@ -12,6 +12,8 @@ from sizeloss_monai.data.checks import (
     check_cases,
     check_datalist,
     check_datalist_bounds,
+    choose_slice_axis,
+    decide_slice_axis,
     label_ids_of,
 )
 from sizeloss_monai.data.common_bounds import measure_common_bounds
@@ -42,6 +44,8 @@ __all__ = [
     "check_cases",
     "check_datalist",
     "check_datalist_bounds",
+    "choose_slice_axis",
+    "decide_slice_axis",
     "find_scans",
     "label_ids_of",
     "load_datalist",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, cast
 
@@ -12,9 +12,8 @@ import numpy as np
 import SimpleITK as sitk  # noqa: N813
 import torch
 from monai.utils import ensure_tuple
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, NDArray
 
-from sizeloss_monai.transforms import through_plane_axis
 from sizeloss_monai.transforms.units.array import MM3_PER_ML
 from sizeloss_monai.transforms.units.functional import pixel_area, voxel_spacing, voxel_volume
 
@@ -28,16 +27,14 @@ class Grid:
     Args:
         shape: number of voxels along each axis.
         spacing: of the voxels along each axis, mm.
-        axis: that the slices are stacked along, the one of widest spacing.
         voxel_mm3: volume of a voxel.
-        pixel_mm2: area of a voxel within its slice.
+        affine: ``[4, 4]``, voxel index to mm.
     """
 
     shape: tuple[int, ...]
     spacing: tuple[float, ...]
-    axis: int
     voxel_mm3: float
-    pixel_mm2: float
+    affine: NDArray[np.float64] = field(compare=False, repr=False)
 
     @classmethod
     def of(cls, shape: Sequence[int], affine: ArrayLike) -> Grid | None:
@@ -49,24 +46,22 @@ class Grid:
         if not voxel_mm3 > 0:
             return None
         spacing = tuple(voxel_spacing(matrix).tolist())
-        axis = through_plane_axis(spacing)
-        return cls(tuple(int(size) for size in shape), spacing, axis, voxel_mm3, float(pixel_area(matrix, axis)))
+        return cls(tuple(int(size) for size in shape), spacing, voxel_mm3, matrix.numpy())
 
-    @property
-    def num_slices(self) -> int:
-        """The number of slices."""
-        return self.shape[self.axis]
+    def pixel_mm2(self, axis: int) -> float:
+        """The area of a voxel within its slice, where slices are stacked along `axis`."""
+        return float(pixel_area(torch.as_tensor(self.affine), axis))
 
-    def voxel_size(self, per: str, unit: str) -> float:
+    def voxel_size(self, per: str, unit: str, axis: int) -> float:
         """The size of a voxel in the unit of size bounds: mm2 of a slice, mL of a volume, 1 in voxels."""
         if unit == "voxels":
             return 1.0
-        return self.pixel_mm2 if per == "slice" else self.voxel_mm3 / MM3_PER_ML
+        return self.pixel_mm2(axis) if per == "slice" else self.voxel_mm3 / MM3_PER_ML
 
-    def image_size(self, per: str, unit: str) -> float:
+    def image_size(self, per: str, unit: str, axis: int) -> float:
         """The size of a whole slice (``per`` is ``"slice"``) or of the whole volume, in the unit of size bounds."""
-        voxels = int(np.prod(self.shape)) // (self.num_slices if per == "slice" else 1)
-        return voxels * self.voxel_size(per, unit)
+        voxels = int(np.prod(self.shape)) // (self.shape[axis] if per == "slice" else 1)
+        return voxels * self.voxel_size(per, unit, axis)
 
 
 def read_grid(files: Any) -> Grid | None:

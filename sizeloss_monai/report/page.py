@@ -162,7 +162,7 @@ def _overlay(result: CaseResult, reasons: list[str], evaluation: Evaluation, not
     """A case's picture and what there is to say of it."""
     heading = " ".join(f'<span class="reason">{escape(reason)}</span>' for reason in reasons)
     try:
-        figure = case_figure(result, evaluation.target_ids)
+        figure = case_figure(result, evaluation.target_ids, evaluation.slice_axis)
     except DataError as err:
         picture = _noted(f"No overlay: {err}", notes)
     else:

@@ -5,15 +5,19 @@ from sizeloss_monai.data.checks.cases import check_cases
 from sizeloss_monai.data.checks.classes import label_ids_of
 from sizeloss_monai.data.checks.datalist import CheckReport, check_datalist
 from sizeloss_monai.data.checks.size_bounds import check_datalist_bounds
+from sizeloss_monai.data.checks.slice_axis import SliceAxisChoice, choose_slice_axis, decide_slice_axis
 from sizeloss_monai.data.findings import DataError, listed
 
 __all__ = [
     "CheckReport",
     "DataError",
+    "SliceAxisChoice",
     "check_bounds",
     "check_cases",
     "check_datalist",
     "check_datalist_bounds",
+    "choose_slice_axis",
+    "decide_slice_axis",
     "label_ids_of",
     "listed",
 ]

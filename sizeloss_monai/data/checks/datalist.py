@@ -19,6 +19,7 @@ from sizeloss_monai.data.checks.classes import read_classes
 from sizeloss_monai.data.checks.facts import gather_facts
 from sizeloss_monai.data.checks.keys import key_findings
 from sizeloss_monai.data.checks.size_bounds import bounds_findings
+from sizeloss_monai.data.checks.slice_axis import choose_slice_axis
 from sizeloss_monai.data.checks.summary import summarise
 from sizeloss_monai.data.checks.supervision import supervision_findings
 from sizeloss_monai.data.checks.tags import tag_findings
@@ -34,7 +35,8 @@ class CheckReport:
 
     Args:
         findings: those of the list first, then case by case in the list's order; errors before warnings.
-        summary: see :py:func:`sizeloss_monai.data.checks.summary.summarise`.
+        summary: see :py:func:`sizeloss_monai.data.checks.summary.summarise`; and ``slice_axis``, where slices lie
+            (``taken``) and how that is known (``reason``).
     """
 
     findings: tuple[Finding, ...]
@@ -61,7 +63,11 @@ class CheckReport:
 
 
 def check_datalist(
-    path: PathLike, base_dir: PathLike | None = None, num_workers: int = 0, progress: bool = False
+    path: PathLike,
+    base_dir: PathLike | None = None,
+    num_workers: int = 0,
+    progress: bool = False,
+    slice_axis: Any = "auto",
 ) -> CheckReport:
     """Read every file of a data list once, and say what is wrong with each case and with all of them together.
 
@@ -72,12 +78,13 @@ def check_datalist(
         base_dir: the folder that its paths are relative to. Defaults to the folder of the file.
         num_workers: number of threads that read; 0 reads in the calling one.
         progress: whether to show a progress bar, on stderr.
+        slice_axis: what the user says of where slices lie, as for :py:func:`choose_slice_axis`.
 
     Returns:
         The findings and a summary.
 
     Raises:
-        DataError: if the file cannot be read or is no data list at all.
+        DataError: if the file cannot be read or is no data list at all, or `slice_axis` is unknown.
     """
     datalist, findings = parse_datalist(path, base_dir)
     classes, of_classes = read_classes(datalist)
@@ -86,7 +93,11 @@ def check_datalist(
     modality = datalist.get("modality")
     num_channels = len(modality) if isinstance(modality, Mapping) and modality else 1
     items = [(section, item) for section in SECTIONS for item in datalist[section]]
-    cases = for_every_case(lambda pair: gather_facts(*pair, classes, num_channels), items, num_workers, progress)
+    slices = choose_slice_axis(datalist["training"], slice_axis, datalist, classes.unannotated, num_workers)
+    findings += slices.doubts
+    cases = for_every_case(
+        lambda pair: gather_facts(*pair, classes, num_channels, slices.taken), items, num_workers, progress
+    )
     for case in cases:
         findings += case.findings
         findings += supervision_findings(case.section, case.item, datalist)
@@ -101,4 +112,5 @@ def check_datalist(
     def rank(finding: Finding) -> tuple[int, bool]:
         return -1 if finding.case is None else order.get(finding.case, -1), finding.severity == "warning"
 
-    return CheckReport(tuple(sorted(findings, key=rank)), summarise(cases, classes, datalist))
+    summary = summarise(cases, classes, datalist) | {"slice_axis": {"taken": slices.taken, "reason": slices.reason}}
+    return CheckReport(tuple(sorted(findings, key=rank)), summary)

@@ -15,6 +15,7 @@ from sizeloss_monai.data.checks.cases import read_case
 from sizeloss_monai.data.checks.classes import Classes
 from sizeloss_monai.data.findings import Finding, Place
 from sizeloss_monai.data.grid import Grid
+from sizeloss_monai.transforms.orientation.functional import SliceAxis, slice_axis_of
 
 __all__ = ["ANNOTATIONS", "CaseFacts", "gather_facts"]
 
@@ -35,6 +36,7 @@ class CaseFacts:
         section: of the data list.
         item: the entry of the data list.
         grid: of the image; None where it is no 3D volume, or could not be read.
+        slice_axis: voxel axis that its slices are stacked along.
         counts: by key of an annotation on the image's grid, and by id, the number of voxels in each slice.
         intensity_range: difference of the image's 1st and 99th percentile; None where there is none above 0.
         digest: of the image's voxels.
@@ -44,6 +46,7 @@ class CaseFacts:
     section: str
     item: Mapping[str, Any]
     grid: Grid | None = None
+    slice_axis: int = 2
     counts: Mapping[str, Mapping[int, NDArray[np.int64]]] = field(default_factory=dict)
     intensity_range: float | None = None
     digest: str | None = None
@@ -54,14 +57,21 @@ class CaseFacts:
         """The name of the case."""
         return str(self.item["case"])
 
+    @property
+    def num_slices(self) -> int:
+        """The number of slices, 0 where the image is no 3D volume, or could not be read."""
+        return 0 if self.grid is None else self.grid.shape[self.slice_axis]
+
     def count(self, key: str, class_id: int) -> NDArray[np.int64] | None:
         """The number of voxels of a class in each slice, None where there is no such annotation."""
         if key not in self.counts or self.grid is None:
             return None
-        return self.counts[key].get(class_id, np.zeros(self.grid.num_slices, dtype=np.int64))
+        return self.counts[key].get(class_id, np.zeros(self.num_slices, dtype=np.int64))
 
 
-def gather_facts(section: str, item: Mapping[str, Any], classes: Classes, num_channels: int = 1) -> CaseFacts:
+def gather_facts(
+    section: str, item: Mapping[str, Any], classes: Classes, num_channels: int = 1, slice_axis: SliceAxis = "widest"
+) -> CaseFacts:
     """Read the files of a case once.
 
     Args:
@@ -69,6 +79,7 @@ def gather_facts(section: str, item: Mapping[str, Any], classes: Classes, num_ch
         item: its entry, with absolute paths.
         classes: the ids that annotations may have.
         num_channels: of the image.
+        slice_axis: where slices lie.
 
     Returns:
         What is known of the case, and what is wrong with its files.
@@ -90,11 +101,13 @@ def gather_facts(section: str, item: Mapping[str, Any], classes: Classes, num_ch
         found = f"an affine whose voxels have no volume, {image.affine.tolist()}"
         findings.append(where.error("singular-affine", found, "one of full rank, in mm"))
     counts = {}
+    axis = 2
     if grid is not None:
+        axis = slice_axis_of(grid.spacing, grid.affine, slice_axis)
         for key in ANNOTATIONS:
             codes = {code for of_key, code in bad if of_key == key}
             if key in volumes and not codes & {"dimensions", "not-integer", "shape"}:
-                counts[key] = _count_ids(volumes[key], grid.axis)
+                counts[key] = _count_ids(volumes[key], axis)
     if "label" in counts and classes.unannotated == 0 and classes.background and 0 in counts["label"]:
         of_label = counts["label"]  # of a full mask, 0 is the background
         of_label[classes.background] = of_label.pop(0) + of_label.get(classes.background, 0)
@@ -104,7 +117,7 @@ def gather_facts(section: str, item: Mapping[str, Any], classes: Classes, num_ch
         if not intensity_range:
             found = f"the same value, {float(image.flatten()[0]):g}, in all voxels"
             findings.append(where.error("constant", found, "an image"))
-    return CaseFacts(section, item, grid, counts, intensity_range or None, _digest(image), tuple(findings))
+    return CaseFacts(section, item, grid, axis, counts, intensity_range or None, _digest(image), tuple(findings))
 
 
 def _count_ids(label: MetaTensor, axis: int) -> dict[int, NDArray[np.int64]]:

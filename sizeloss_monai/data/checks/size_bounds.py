@@ -17,6 +17,7 @@ from sizeloss_monai.data.checks.facts import CaseFacts
 from sizeloss_monai.data.findings import DataError, Finding, Place, counted, listed
 from sizeloss_monai.data.grid import Grid, read_grid
 from sizeloss_monai.data.label_map import ids_by_class
+from sizeloss_monai.transforms.orientation.functional import SliceAxis, slice_axis_of
 
 __all__ = ["bounds_findings", "check_datalist_bounds"]
 
@@ -35,6 +36,7 @@ def check_datalist_bounds(
     items: Sequence[Mapping[str, Any]],
     label_ids: Sequence[int],
     target_ids: Sequence[int],
+    slice_axis: SliceAxis = "widest",
 ) -> None:
     """Check the size bounds of a data list and of its cases, before any training starts; warnings are logged.
 
@@ -49,6 +51,7 @@ def check_datalist_bounds(
         items: its cases that matter, with absolute paths.
         label_ids: the ids of the label files.
         target_ids: the class of the network for each of them; those of class 0 need no bounds.
+        slice_axis: where slices lie.
 
     Raises:
         DataError: with a line for each error of :py:func:`bounds_findings`, or when an image cannot be read.
@@ -61,7 +64,8 @@ def check_datalist_bounds(
         except OSError as err:
             where = Place(str(item["case"]), "image")
             errors.append(where.error("unreadable", f"a file that cannot be read ({err})", "a whole image"))
-        facts.append(CaseFacts("", item, grid))
+        axis = 2 if grid is None else slice_axis_of(grid.spacing, grid.affine, slice_axis)
+        facts.append(CaseFacts("", item, grid, axis))
     classes, _ = read_classes(datalist)
     background = ids_by_class(label_ids, target_ids).get(0, [])
     for finding in bounds_findings(datalist, facts, classes, background):
@@ -156,7 +160,7 @@ def _compared(
                 findings += _tag_findings(bound, tag, where)
             if case.grid is None or (tag is not None and not tag):  # of an absent class the tag says all
                 continue
-            whole = case.grid.image_size(bound.per, bound.unit)
+            whole = case.grid.image_size(bound.per, bound.unit, case.slice_axis)
             problem = _image_problem(bound, whole)
             if problem and bound.own:
                 findings.append(_image_finding(bound, problem, f"({whole:.4g} {bound.unit})", where))
@@ -203,7 +207,7 @@ def _image_finding(bound: _Bound, problem: _Problem, of: str, where: Place) -> F
 
 def _annotation_findings(bound: _Bound, class_id: int, case: CaseFacts, grid: Grid, where: Place) -> list[Finding]:
     """How bounds contradict what is annotated; a weak annotation is a lower limit of the size."""
-    voxel_size = grid.voxel_size(bound.per, bound.unit)
+    voxel_size = grid.voxel_size(bound.per, bound.unit, case.slice_axis)
 
     def sizes_in(key: str) -> NDArray[np.float64]:
         """Of every slice that has the class, or of the volume; none where there is no such annotation."""

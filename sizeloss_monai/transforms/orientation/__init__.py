@@ -2,3 +2,4 @@
 
 from sizeloss_monai.transforms.orientation.array import *  # noqa: F403
 from sizeloss_monai.transforms.orientation.dictionary import *  # noqa: F403
+from sizeloss_monai.transforms.orientation.functional import *  # noqa: F403

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from sizeloss_monai.bundle import ConfigError, check_trained_pixdim
+from sizeloss_monai.bundle import ConfigError, check_trained_grid
 
 
 def weights_of(folder: Path, *starts: dict[str, Any]) -> Path:
@@ -17,7 +17,7 @@ def weights_of(folder: Path, *starts: dict[str, Any]) -> Path:
 
 @pytest.mark.parametrize("pixdim", [[1.5, 1.5, -1.0], None])
 def test_the_same(tmp_path: Path, pixdim: list[float] | None) -> None:
-    check_trained_pixdim(weights_of(tmp_path, {"grid": {"pixdim": [9, 9, 9]}}, {"grid": {"pixdim": pixdim}}), pixdim)
+    check_trained_grid(weights_of(tmp_path, {"grid": {"pixdim": [9, 9, 9]}}, {"grid": {"pixdim": pixdim}}), pixdim)
 
 
 @pytest.mark.parametrize(
@@ -44,12 +44,12 @@ def test_the_same(tmp_path: Path, pixdim: list[float] | None) -> None:
 def test_another(tmp_path: Path, trained: Any, given: Any, message: str) -> None:
     weights = weights_of(tmp_path, {"grid": {"pixdim": trained}})
     with pytest.raises(ConfigError, match=f"^{re.escape('pixdim: ' + message.format(repr(str(weights))))}$"):
-        check_trained_pixdim(weights, given)
+        check_trained_grid(weights, given)
 
 
 def test_weights_of_no_run_or_an_older_one_are_not_compared(tmp_path: Path) -> None:
-    check_trained_pixdim(tmp_path / "models" / "model.pt", [1.0, 1.0, 1.0])
-    check_trained_pixdim(weights_of(tmp_path, {"seed": 0}), [1.0, 1.0, 1.0])
+    check_trained_grid(tmp_path / "models" / "model.pt", [1.0, 1.0, 1.0])
+    check_trained_grid(weights_of(tmp_path, {"seed": 0}), [1.0, 1.0, 1.0])
 
 
 @pytest.mark.parametrize("text", ["[{", "[]", "{}", "[1]", '[{"grid": 1}]'])
@@ -57,4 +57,4 @@ def test_a_damaged_record(tmp_path: Path, text: str) -> None:
     weights = weights_of(tmp_path)
     (tmp_path / "run.json").write_text(text)
     with pytest.raises(ConfigError, match=r"found a damaged '.*run\.json', expected what training wrote"):
-        check_trained_pixdim(weights, None)
+        check_trained_grid(weights, None)
