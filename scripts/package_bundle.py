@@ -94,6 +94,16 @@ def stage(bundle: Path, folder: Path, state: dict[str, torch.Tensor]) -> None:
     torch.save(state, folder / "models" / "model.pt")
 
 
+def _check_slices(config: Path, checkpoint: Path) -> None:
+    """Raise where a config that goes with the weights, out of the run's folder, takes other slices than the training."""
+    trained = trained_slice_axis(checkpoint)
+    given = yaml.safe_load(config.read_text(encoding="utf-8")).get("slice_axis")
+    if given is not None and trained != ("widest" if given == "auto" else given):
+        raise PackagingError(
+            f"{config.name}: slice_axis must be {trained!r}, with which {str(checkpoint)!r} was trained, got {given!r}."
+        )
+
+
 def package(bundle: Path, output_dir: Path, checkpoint: Path | None = None, schema: Path | None = None) -> Path:
     """Check a bundle and write its zip and the zip's checksum.
 
@@ -124,6 +134,8 @@ def package(bundle: Path, output_dir: Path, checkpoint: Path | None = None, sche
         )
     if schema and not schema.is_file():
         raise PackagingError(f"schema: found no file {str(schema)!r}.")
+    if checkpoint:
+        _check_slices(bundle / "configs" / FULL, checkpoint)
     state = load_weights(checkpoint or bundle / "models" / "model.pt")
     network = load_network(bundle / "configs" / FULL, state)
     with tempfile.TemporaryDirectory() as work:

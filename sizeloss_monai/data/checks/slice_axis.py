@@ -62,6 +62,12 @@ class _Look:
         """The voxel axis of its slices."""
         return slice_axis_of(self.grid.spacing, self.grid.affine, slice_axis)
 
+    def shows(self, slice_axis: SliceAxis) -> bool:
+        """Whether its strokes were painted on these slices; on those across the widest voxels only if one axis is clearly
+        wider: else they are an accident of the order of axes."""
+        clear = slice_axis != "widest" or is_clearly_widest(self.grid.spacing)
+        return clear and self.axis(slice_axis) == self.painted
+
     def plane(self, axis: int) -> str:
         """The plane of slices that are stacked along a voxel axis."""
         return plane_of(self.grid.affine, axis)
@@ -132,12 +138,11 @@ def choose_slice_axis(
     painted = [one for one in looks if one.painted is not None]
     taken = given
     if given == "auto":
-        taken = max(_CANDIDATES, key=lambda name: sum(one.axis(name) == one.painted for one in painted))
-        agree = sum(one.axis(taken) == one.painted for one in painted)
-        source = f"as the strokes of {counted(agree, 'case')} show" if agree else "the axis of the widest voxels"
-    elif given == "widest":
-        source = f"the axis of the widest voxels, {source}"
-    return SliceAxisChoice(taken, f"{_described(looks, taken)}, {source}", tuple(_doubts(looks, taken)))
+        taken = max(_CANDIDATES, key=lambda name: sum(one.shows(name) for one in painted))
+        agree = sum(one.shows(taken) for one in painted)
+        source = f"as {counted(agree, 'case')} with strokes show" if agree else ""
+    why = [_described(looks, taken), "the axis of the widest voxels" if taken == "widest" else "", source]
+    return SliceAxisChoice(taken, ", ".join(filter(None, why)), tuple(_doubts(looks, taken)))
 
 
 def _parsed(value: Any, where: str) -> SliceAxis:
