@@ -22,6 +22,7 @@ import tempfile
 from pathlib import Path
 
 import torch
+import yaml
 from checksummed_zip import rewrite_zip, sha256, write_checksums, write_zip
 from monai.bundle import verify_metadata, verify_net_in_out
 from package_checks import (
@@ -36,6 +37,8 @@ from package_checks import (
     read_metadata,
 )
 from standalone_config import standalone_config
+
+from sizeloss_monai.bundle import trained_slice_axis
 
 FULL, STANDALONE = "inference.yaml", "inference_standalone.yaml"
 

@@ -126,7 +126,7 @@ def _parsed(slice_axis: Any) -> SliceAxis:
     try:
         return parse_slice_axis(slice_axis)
     except ValueError as err:
-        raise ConfigError(str(err)) from err
+        raise ConfigError(str(err)) from None
 
 
 def _shown(pixdim: list[float] | None) -> str:

@@ -132,7 +132,10 @@ def choose_slice_axis(
     """
     given, source = _parsed(slice_axis, ""), "as slice_axis says"
     if given == "auto" and datalist is not None:
-        given, source = _parsed(datalist.get("slice_axis", "auto"), "data list, key 'slice_axis': "), "as the data list says"
+        given, source = (
+            _parsed(datalist.get("slice_axis", "auto"), "data list, key 'slice_axis': "),
+            "as the data list says",
+        )
     look = partial(_look, unannotated=unannotated if given == "auto" else None)
     looks = [found for found in for_every_case(look, items, num_workers, progress=False) if found is not None]
     painted = [one for one in looks if one.painted is not None]
@@ -150,7 +153,7 @@ def _parsed(value: Any, where: str) -> SliceAxis:
     try:
         return parse_slice_axis(value)
     except ValueError as err:
-        raise DataError(f"{where}{err}") from err
+        raise DataError(f"{where}{err}") from None
 
 
 def _look(item: Mapping[str, Any], unannotated: int | None) -> _Look | None:
@@ -187,12 +190,16 @@ def _doubts(looks: Sequence[_Look], taken: SliceAxis) -> list[Finding]:
         doubts.append(_LIST.warning("slice-axis", found, f"strokes of all cases on the same slices; if not so, {_HOW}"))
     unlike = [one for one in looks if one.painted == one.axis(taken) != one.axis("widest")]
     if unlike:
-        found = f"strokes on {_planes(unlike)} slices in {_cases(unlike)}, which are taken although the voxels are wider "
+        found = (
+            f"strokes on {_planes(unlike)} slices in {_cases(unlike)}, which are taken although the voxels are wider "
+        )
         found += f"across {_planes(unlike, 'widest')} ones ({_spacing(unlike[0])})"
         doubts.append(_LIST.warning("slice-axis", found, f"the widest voxels across slices; if that is wrong, {_HOW}"))
     guessed = [one for one in looks if one.painted is None and not is_clearly_widest(one.grid.spacing)]
     if taken == "widest" and guessed:
-        found = f"no axis clearly wider than the others in {_cases(guessed)} ({_spacing(guessed[0])}), slices are taken as "
+        found = (
+            f"no axis clearly wider than the others in {_cases(guessed)} ({_spacing(guessed[0])}), slices are taken as "
+        )
         found += _planes(guessed, taken)
         doubts.append(_LIST.warning("slice-axis", found, f"one wider by more than 10 %; if that is wrong, {_HOW}"))
     return doubts
