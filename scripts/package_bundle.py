@@ -98,7 +98,7 @@ def stage(bundle: Path, folder: Path, state: dict[str, torch.Tensor]) -> None:
 
 
 def _check_slices(config: Path, checkpoint: Path) -> None:
-    """Raise where a config that goes with the weights, out of the run's folder, takes other slices than the training."""
+    """Raise where the config that goes out with the weights takes other slices than their training."""
     trained = trained_slice_axis(checkpoint)
     given = yaml.safe_load(config.read_text(encoding="utf-8")).get("slice_axis")
     if given is not None and trained != ("widest" if given == "auto" else given):

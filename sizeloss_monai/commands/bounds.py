@@ -49,8 +49,8 @@ def add(commands: argparse._SubParsersAction) -> None:
     parser.add_argument(
         "--slice_axis",
         default="auto",
-        help="where slices lie: axial, coronal, sagittal, widest (the axis of the widest voxels) or a voxel axis (0, 1, "
-        "2); default: what the list says, else as strokes were painted, else widest",
+        help="where slices lie: axial, coronal, sagittal, widest (along the axis of the widest voxels) or a voxel axis "
+        "(0, 1, 2); default: what the list says, else as strokes were painted, else widest",
     )
     source = parser.add_mutually_exclusive_group()
     source.add_argument("--cases", nargs="+", metavar="NAME", help="annotated training cases or patients to use")

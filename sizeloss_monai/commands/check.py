@@ -35,8 +35,8 @@ def add(commands: argparse._SubParsersAction) -> None:
     parser.add_argument(
         "--slice_axis",
         default="auto",
-        help="where slices lie: axial, coronal, sagittal, widest (the axis of the widest voxels) or a voxel axis (0, 1, "
-        "2); default: what the list says, else as strokes were painted, else widest",
+        help="where slices lie: axial, coronal, sagittal, widest (along the axis of the widest voxels) or a voxel axis "
+        "(0, 1, 2); default: what the list says, else as strokes were painted, else widest",
     )
     parser.add_argument("--num_workers", type=int, default=0, help="threads that read files (default: 0)")
     parser.set_defaults(run=_run)

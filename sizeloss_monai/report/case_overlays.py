@@ -37,8 +37,8 @@ def upright(volume: MetaTensor, slice_axis: SliceAxis = "widest") -> MetaTensor:
         slice_axis: where slices lie.
 
     Returns:
-        ``[C, H, W, D]``: the axis that slices are stacked along last, in its own direction. With the first axis drawn from
-        left to right and the second from top to bottom, the patient's right is on the left (of sagittal slices,
+        ``[C, H, W, D]``: the axis that slices are stacked along last, in its own direction. With the first axis drawn
+        from left to right and the second from top to bottom, the patient's right is on the left (of sagittal slices,
         anterior) and anterior at the top (of slices that are not axial, superior).
     """
     sliced = ThroughPlaneLast(slice_axis)(volume)

@@ -63,8 +63,10 @@ class _Look:
         return slice_axis_of(self.grid.spacing, self.grid.affine, slice_axis)
 
     def shows(self, slice_axis: SliceAxis) -> bool:
-        """Whether its strokes were painted on these slices; on those across the widest voxels only if one axis is clearly
-        wider: else they are an accident of the order of axes."""
+        """Whether its strokes were painted on these slices.
+
+        Those across the widest voxels count only where one axis is clearly wider: else the order of axes decides.
+        """
         clear = slice_axis != "widest" or is_clearly_widest(self.grid.spacing)
         return clear and self.axis(slice_axis) == self.painted
 

@@ -54,7 +54,7 @@ class ThroughPlaneLast(InvertibleTransform):
         """
         if not isinstance(img, MetaTensor):
             raise TypeError(
-                f"img must be a MetaTensor, found {type(img).__name__}: without an affine the slices' axis is not known."
+                f"img must be a MetaTensor, found {type(img).__name__}: without an affine its slices are not known."
             )
         out: Any = Orientation(axcodes=self._axcodes(img), labels=LABELS)(img)
         # the codes differ from scan to scan: whichever Orientation inverts this must not ask for its own record

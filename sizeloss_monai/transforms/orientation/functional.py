@@ -1,4 +1,4 @@
-"""Along which axis of a volume slices are stacked: as a user says, as strokes were painted, or by the voxels' spacing."""
+"""Along which axis slices are stacked: as a user says, as strokes were painted, or by the spacing of the voxels."""
 
 from __future__ import annotations
 
@@ -21,7 +21,9 @@ __all__ = [
 ]
 
 SliceAxis = Literal["auto", "widest", "axial", "coronal", "sagittal", 0, 1, 2]
-"""Where slices lie: ``"widest"`` stacks them along the widest spacing, a plane along the voxel axis nearest to that
+"""Where slices lie.
+
+``"widest"`` stacks them along the widest spacing, a plane along the voxel axis nearest to that
 plane's normal, a number along that voxel axis of the file. ``"auto"`` looks at strokes, where there are any, and takes
 ``"widest"`` otherwise."""
 
@@ -32,9 +34,10 @@ _CLEARLY = 1.1
 """How many times wider than the others an axis must be to be clearly the widest."""
 
 _PAINTED = 0.8
-"""What share of the links across other axes strokes may have across the axis of their slices. Strokes on slices that are
-apart have none; those of ACDC, on every slice, touch those of the next one and have 0.40 to 0.69; bodies of 3 slices have
-0.86, thicker ones more, full masks of ACDC at least 0.90, balls 1."""
+"""What share of the links across other axes strokes may have across the axis of their slices.
+
+Strokes on slices that are apart have none; those of ACDC, on every slice, touch those of the next one and have 0.40 to
+0.69; bodies of 3 slices have 0.86, thicker ones more, full masks of ACDC at least 0.90, balls 1."""
 
 
 def parse_slice_axis(value: Any) -> SliceAxis:
