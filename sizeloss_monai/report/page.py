@@ -11,6 +11,7 @@ from monai.config import PathLike
 
 from sizeloss_monai.bundle.run_record import read_starts
 from sizeloss_monai.data.findings import DataError
+from sizeloss_monai.data.whole_files import write_whole
 from sizeloss_monai.report.case_overlays import case_figure
 from sizeloss_monai.report.curves import Curve, best_epoch, curves_figure, read_curves
 from sizeloss_monai.report.markup import figure_image
@@ -109,7 +110,7 @@ def write_report(run_dir: PathLike, output: PathLike | None = None, overwrite: b
     if path.exists() and not overwrite and path.read_text(encoding="utf-8", errors="replace") != page:
         raise FileExistsError(f"'{path}' exists with other content; ask for overwriting to replace it.")
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(page, encoding="utf-8")
+    write_whole(path, page)
     return path, notes
 
 

@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from sizeloss_monai.bundle import OutputDirError, check_checkpoint, latest_checkpoint, prepare_output_dir
+from sizeloss_monai.bundle import OutputDirError, check_checkpoint, latest_checkpoint, prepare_output_dir, release_output_dir
 
 
 @pytest.mark.parametrize(
@@ -102,6 +102,8 @@ def test_folder_with_results_is_refused_unless_resumed(tmp_path, content):
     with pytest.raises(OutputDirError, match=r"run.*not empty.*--resume"):
         prepare_output_dir(folder)
     prepare_output_dir(folder, resume=True)
+    assert sorted(path for path in folder.iterdir() if path.name != ".lock") == before
+    release_output_dir(folder)
     assert sorted(folder.iterdir()) == before
 
 
