@@ -125,7 +125,9 @@ def _is_of_monai(text: str, parser: ConfigParser) -> bool:
     if text.startswith("@"):
         return bool(references)
     try:
-        tree = ast.parse(ReferenceResolver.update_refs_pattern(text, dict.fromkeys(references))[1:].strip(), mode="eval")
+        tree = ast.parse(
+            ReferenceResolver.update_refs_pattern(text, dict.fromkeys(references))[1:].strip(), mode="eval"
+        )
     except SyntaxError:
         return False
     names = [node for node in ast.walk(tree) if isinstance(node, ast.Name)]

@@ -38,8 +38,8 @@ def _clear_message(error: BaseException | None) -> str | None:
             return f"{type(cause).__name__}: {cause}"
     for cause in reversed(chain):
         if isinstance(cause, OSError) and cause.errno in MACHINE_ERRORS:
-            named = f" {cause.filename!r}" if cause.filename else ""
-            return f"OutputDirError: cannot use the file{named}: {cause.strerror}."
+            named = repr(cause.filename) if cause.filename else "of the run"
+            return f"OutputDirError: cannot read or write the file {named}: {cause.strerror}."
     return None
 
 

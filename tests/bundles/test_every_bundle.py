@@ -36,14 +36,14 @@ def test_a_bundle_is_complete(bundle: str) -> None:
 
 
 @every_bundle
-def test_network_matches_the_metadata(bundle: str) -> None:
+@pytest.mark.parametrize("options", [{}, {"n": 4}])
+def test_network_matches_the_metadata(bundle: str, options: dict[str, int]) -> None:
     configs = ROOT / "bundles" / bundle / "configs"
     verify_net_in_out(
         "network_def",
         meta_file=str(configs / "metadata.json"),
         config_file=str(configs / "inference.yaml"),
-        n=4,
-        device="cpu",
+        **options,
     )
 
 
