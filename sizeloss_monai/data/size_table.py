@@ -75,7 +75,7 @@ def write_sizes(rows: Iterable[SizeRow], path: PathLike) -> None:
         rows: of all cases.
         path: the file, which is replaced.
     """
-    with whole_file(path) as part, part.open("w", encoding="utf-8", newline="") as file:
+    with whole_file(Path(path)) as part, part.open("w", encoding="utf-8", newline="") as file:
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(SIZE_COLUMNS)
         for row in rows:

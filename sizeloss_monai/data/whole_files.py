@@ -17,7 +17,7 @@ UNFINISHED = ".unfinished-"  # what the names of files begin with that are not w
 
 
 @contextmanager
-def whole_file(path: str | Path) -> Iterator[Path]:
+def whole_file(path: str | os.PathLike[str]) -> Iterator[Path]:
     """Write a file under another name, which becomes its own once all of it is on the disk.
 
     The other name begins with :py:data:`UNFINISHED` and has the same ending, by which libraries choose a format.
@@ -50,7 +50,7 @@ def whole_file(path: str | Path) -> Iterator[Path]:
         part.unlink(missing_ok=True)
 
 
-def write_whole(path: str | Path, content: str | bytes) -> None:
+def write_whole(path: str | os.PathLike[str], content: str | bytes) -> None:
     """Write a file at once, see :py:func:`whole_file`.
 
     Args:
@@ -64,7 +64,7 @@ def write_whole(path: str | Path, content: str | bytes) -> None:
         part.write_bytes(content.encode() if isinstance(content, str) else content)
 
 
-def save_nifti(image: SerializableImage, path: str | Path) -> None:
+def save_nifti(image: SerializableImage, path: str | os.PathLike[str]) -> None:
     """Write a NIfTI file at once, see :py:func:`whole_file`.
 
     On a full disk ``nibabel.save`` leaves an empty ``.nii.gz`` without an error.

@@ -87,7 +87,7 @@ class LastCheckpointLoader(CheckpointLoader):
         except Exception as err:  # what PyTorch, Ignite and MONAI raise about a file that does not fit is of any kind
             if epochs is not None and engine.state.epoch > epochs:
                 raise DataError(
-                    f"epochs must be at least {engine.state.epoch}, those that {self.load_path!r} has seen, got {epochs}."
+                    f"epochs must be at least {engine.state.epoch}, those {self.load_path!r} has seen, got {epochs}."
                 ) from err
             reason = str(err).strip().partition("\n")[0]
             raise DataError(

@@ -23,12 +23,13 @@ output_dir: "$'runs/' + @experiment"
 experiment: one
 epochs: 3
 checkpoint: "$os.path.join(@output_dir, 'model.pt')"
+values: ["@dataset_dir", "@datalist_file", "@output_dir", "@experiment", "@checkpoint", "@epochs"]
 seen: "$os.environ['SEEN']"
 initialize:
   - {_target_: sizeloss_monai.bundle.use_what_was_typed}
   - {_target_: sizeloss_monai.bundle.check_config}
 run:
-  - "$open(@seen, 'w').write(json.dumps([@dataset_dir, @datalist_file, @output_dir, @experiment, @checkpoint, @epochs]))"
+  - "$open(@seen, 'w').write(json.dumps(@values))"
 """
 NAMES = ("dataset_dir", "datalist_file", "output_dir", "experiment", "checkpoint", "epochs")
 

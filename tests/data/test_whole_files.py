@@ -56,9 +56,14 @@ def test_the_name_while_it_is_written(tmp_path):
 @pytest.mark.parametrize("error", [KeyboardInterrupt, ValueError])
 def test_an_interruption_leaves_the_old_file(tmp_path, error):
     write_whole(tmp_path / "a", "old")
-    with pytest.raises(error), whole_file(tmp_path / "a") as part:
-        part.write_text("ne")
-        raise error
+
+    def write():
+        with whole_file(tmp_path / "a") as part:
+            part.write_text("ne")
+            raise error
+
+    with pytest.raises(error):
+        write()
     assert names(tmp_path) == ["a"]
     assert (tmp_path / "a").read_text() == "old"
 
