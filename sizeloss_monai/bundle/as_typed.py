@@ -70,8 +70,9 @@ def use_what_was_typed() -> None:
     """Give the running bundle's settings the texts that were typed for them. For the start of ``initialize``.
 
     Fire, MONAI's command line, cuts a text at ``#`` and makes numbers, lists and the like of others: a folder
-    ``scans#2`` would be another one, ``20240115`` a number. MONAI then takes ``@home`` for a reference and ``$x`` for an
-    expression. Settings that are texts get what was typed, and ``~`` in paths becomes the home folder. A reference to
+    ``scans#2`` would be another one, ``20240115`` a number. MONAI then takes ``@home`` for a reference and ``$x`` for
+    an expression. It takes ``%x`` for a macro before any item of a config can run: such a name is written ``./%x``.
+    Settings that are texts get what was typed, and ``~`` in paths becomes the home folder. A reference to
     an item that the config has, and an expression of names that are known, mean what they mean to MONAI.
 
     Raises:
@@ -118,7 +119,7 @@ def _text(name: str, value: Any, now: Any) -> Any:
 
 
 def _is_of_monai(text: str, parser: ConfigParser) -> bool:
-    """Whether a text that begins with ``@`` or ``$`` is a reference to what there is, or an expression of such names."""
+    """Whether a text that begins with ``@`` or ``$`` is a reference to an item, or an expression of known names."""
     references = ReferenceResolver.match_refs_pattern(text)
     if any(reference not in parser for reference in references):
         return False

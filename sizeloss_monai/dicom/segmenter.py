@@ -56,9 +56,9 @@ class SegmentedPhase:
         Args:
             path: of the DICOM file.
         """
-        with disable_value_validation():  # it keeps the source's UIDs, which may be malformed, and no log repeats them
-            with whole_file(path) as part:
-                self.segmentation.save_as(part, enforce_file_format=True)
+        # it keeps the source's UIDs, which may be malformed, and no log repeats them
+        with disable_value_validation(), whole_file(path) as part:
+            self.segmentation.save_as(part, enforce_file_format=True)
 
 
 class DicomSegmenter:
