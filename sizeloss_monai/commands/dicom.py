@@ -38,6 +38,7 @@ def _run(args: argparse.Namespace) -> int:
     import json
 
     from sizeloss_monai.data import DataError
+    from sizeloss_monai.data.whole_files import write_whole
     from sizeloss_monai.dicom import DicomSegmenter, pick_series, read_instances, series_token
 
     series = pick_series(read_instances(args.folder), args.series)
@@ -55,7 +56,7 @@ def _run(args: argparse.Namespace) -> int:
         name = f"{token}_phase{number:02d}_seg" if len(phases) > 1 else f"{token}_seg"
         phase.save(args.output_dir / f"{name}.dcm")
         summary = json.dumps({**phase.summary, "seconds": phase.seconds}, indent=2)
-        (args.output_dir / f"{name}.json").write_text(summary + "\n", encoding="utf-8")
+        write_whole(args.output_dir / f"{name}.json", summary + "\n")
         volumes = ", ".join(f"{s['label']} {s['volume_ml']:.1f} mL" for s in phase.summary["segments"].values())
         print(f"{args.output_dir / name}.dcm: {phase.summary['verdict']}: {volumes}")
         for line in (*phase.summary["reasons"], *phase.summary["notes"]):

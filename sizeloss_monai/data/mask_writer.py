@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, cast
@@ -13,8 +14,11 @@ from monai.data import NibabelWriter
 
 from sizeloss_monai.data.grid import read_grid
 from sizeloss_monai.data.headers import is_nifti
+from sizeloss_monai.data.whole_files import save_nifti
 
 __all__ = ["MaskWriter"]
+
+logger = logging.getLogger(__name__)
 
 _PLACEMENT = (
     "pixdim", "xyzt_units", "qform_code", "sform_code", "quatern_b", "quatern_c", "quatern_d", "qoffset_x", "qoffset_y",
@@ -67,13 +71,17 @@ class MaskWriter(NibabelWriter):
             kwargs: as of :class:`monai.data.NibabelWriter`.
         """
         header = self._placement()
+        image: Any = self.create_backend_obj(cast(Any, self.data_obj), affine=self.affine, dtype=self.output_dtype)
         if header is None:
-            super().write(filename, verbose=verbose, **kwargs)
-            return
-        voxels = np.asarray(self.create_backend_obj(cast(Any, self.data_obj), dtype=self.output_dtype).dataobj)
-        header.set_data_dtype(voxels.dtype)
-        image = nib.Nifti2Image if isinstance(header, nib.Nifti2Header) else nib.Nifti1Image
-        nib.save(image(voxels, None, header), filename)
+            image.set_sform(image.affine, code=1)
+            image.set_qform(image.affine, code=1)
+        else:
+            voxels = np.asarray(image.dataobj)
+            header.set_data_dtype(voxels.dtype)
+            image = (nib.Nifti2Image if isinstance(header, nib.Nifti2Header) else nib.Nifti1Image)(voxels, None, header)
+        save_nifti(image, filename)
+        if verbose:
+            logger.info(f"writing: {filename}")
 
     def _placement(self) -> nib.Nifti1Header | None:
         """A header with the scan's placement alone; None where it does not hold for the mask."""

@@ -16,8 +16,10 @@ from monai.data import MetaTensor
 from monai.transforms import Compose, CopyItemsd, KeepLargestConnectedComponentd, LoadImaged, SaveImaged
 from pydicom.config import disable_value_validation
 
+from sizeloss_monai.bundle.as_typed import literal
 from sizeloss_monai.bundle.config_check import ConfigError
 from sizeloss_monai.bundle.output_dir import check_checkpoint
+from sizeloss_monai.data.whole_files import whole_file
 from sizeloss_monai.dicom.description import BundleDescription
 from sizeloss_monai.dicom.instances import Instance, read_instances
 from sizeloss_monai.dicom.quality import Quality, assess_quality
@@ -54,8 +56,9 @@ class SegmentedPhase:
         Args:
             path: of the DICOM file.
         """
-        with disable_value_validation():  # it keeps the source's UIDs, which may be malformed, and no log repeats them
-            self.segmentation.save_as(path, enforce_file_format=True)
+        # it keeps the source's UIDs, which may be malformed, and no log repeats them
+        with disable_value_validation(), whole_file(path) as part:
+            self.segmentation.save_as(part, enforce_file_format=True)
 
 
 class DicomSegmenter:
@@ -98,9 +101,9 @@ class DicomSegmenter:
         parser = ConfigParser()
         parser.read_config(str(files[0]))
         parser.read_meta(str(files[2]))
-        parser.update({"bundle_root": str(bundle_dir), "dataset#data": [{}], **(overrides or {})})
+        parser.update({"bundle_root": literal(str(bundle_dir)), "dataset#data": [{}], **(overrides or {})})
         if checkpoint is not None:
-            parser["checkpoint"] = str(checkpoint)
+            parser["checkpoint"] = literal(str(checkpoint))
         if device is not None:
             parser["device"] = f"$torch.device({device!r})"
         loaders = [h for h in parser["handlers"] if h["_target_"].endswith("CheckpointLoader")]
