@@ -1,7 +1,7 @@
 """DICOM series in, DICOM segmentations out. Needs the extra ``[dicom]``."""
 
 from sizeloss_monai.dicom.description import BundleDescription, SegmentDescription
-from sizeloss_monai.dicom.instances import Instance, read_instances
+from sizeloss_monai.dicom.instances import FolderContents, Instance, Unused, find_instances, read_instances
 from sizeloss_monai.dicom.quality import Quality, SegmentQuality, assess_quality
 from sizeloss_monai.dicom.segmentation import make_segmentation, source_headers
 from sizeloss_monai.dicom.segmenter import DicomSegmenter, SegmentedPhase
@@ -11,12 +11,15 @@ from sizeloss_monai.dicom.volume import read_volume
 __all__ = [
     "BundleDescription",
     "DicomSegmenter",
+    "FolderContents",
     "Instance",
     "Quality",
     "SegmentDescription",
     "SegmentQuality",
     "SegmentedPhase",
+    "Unused",
     "assess_quality",
+    "find_instances",
     "make_segmentation",
     "pick_series",
     "read_instances",
