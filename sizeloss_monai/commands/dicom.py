@@ -40,14 +40,11 @@ def _run(args: argparse.Namespace) -> int:
     import logging
 
     from sizeloss_monai.data import DataError
-    from sizeloss_monai.dicom import DicomSegmenter, find_instances, pick_series, series_token
+    from sizeloss_monai.dicom import DicomSegmenter, find_instances, pick_series, series_token, unused_files
 
     logging.getLogger("pydicom").setLevel(logging.ERROR)  # its warnings may quote values of the patient's attributes
     contents = find_instances(args.folder)
     series = pick_series(contents.instances, args.series)
-    used = {instance.path for instance in series}
-    others = [(i.path, f"{i.header.get('Modality') or 'an object'} of another series") for i in contents.instances]
-    unused = sorted([*contents.unused, *(entry for entry in others if entry[0] not in used)])
     token = series_token(str(series[0].header.SeriesInstanceUID))
     before = sorted(path.name for path in args.output_dir.glob(f"{token}_*"))
     if before and not args.overwrite:
@@ -67,6 +64,6 @@ def _run(args: argparse.Namespace) -> int:
         print(f"{args.output_dir / name}.dcm: {phase.summary['verdict']}: {volumes}")
         for line in (*phase.summary["reasons"], *phase.summary["notes"]):
             print(f"  {line}")
-    for path, reason in unused:
+    for path, reason in unused_files(contents, series):
         print(f"not used: {path.relative_to(args.folder)}: {reason}")
     return 0

@@ -9,18 +9,28 @@ import warnings
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
-from pydicom import Dataset, FileDataset, FileMetaDataset, dcmread
+from pydicom import DataElement, Dataset, FileDataset, FileMetaDataset, dcmread
 from pydicom.charset import convert_encodings, python_encoding
 from pydicom.config import disable_value_validation
+from pydicom.datadict import dictionary_VM
 from pydicom.errors import InvalidDicomError
 from pydicom.pixels.utils import get_expected_length
 from pydicom.uid import UID, ExplicitVRBigEndian, ExplicitVRLittleEndian, ImplicitVRLittleEndian
 
 from sizeloss_monai.data.findings import DataError, listed
 
-__all__ = ["FolderContents", "Instance", "Unused", "decode_elements", "find_instances", "is_scan", "read_instances"]
+__all__ = [
+    "FolderContents",
+    "Instance",
+    "Unused",
+    "decode_elements",
+    "find_instances",
+    "is_scan",
+    "missing_uids",
+    "read_instances",
+]
 
 logger = logging.getLogger(__name__)
 
@@ -32,10 +42,12 @@ _IDENTITY = {
     "SeriesInstanceUID": "Series Instance UID",
 }
 _PIXEL_KEYWORDS = ("PixelData", "FloatPixelData", "DoubleFloatPixelData")
+_HEAD = 1024  # bytes that tell what a file is
 _MAX_SLICE_BYTES = 1 << 30  # a slice that claims to be larger is damaged; it must not be allocated
 _DICOM_SUFFIXES = {".dcm", ".dicom", ".dic", ".dc3", ".ima", ".mr", ".ct", ".acr"}
 _NEVER_SLICES = {"dicomdir", "thumbs.db", "desktop.ini", "lockfile", "version"}
 _ALIASES = {"UTF8": "ISO_IR 192", "ISO88591": "ISO_IR 100", "LATIN1": "ISO_IR 100"}
+_EXTENSIONS = {f"ISO 2022 IR {number}" for number in (58, 87, 149, 159)}  # never the first: that is ASCII
 _SIGNATURES = {
     b"\xff\xd8\xff": "a JPEG picture",
     b"\x89PNG": "a PNG picture",
@@ -96,12 +108,12 @@ class _UnreadableError(Exception):
 
     Args:
         reason: what was found.
-        known: whether it is known to be something else than a damaged slice.
+        dicom: whether its first bytes say that it is a DICOM file; None where they say nothing.
     """
 
-    def __init__(self, reason: str, *, known: bool = False) -> None:
+    def __init__(self, reason: str, *, dicom: bool | None = None) -> None:
         super().__init__(reason)
-        self.known = known
+        self.dicom = dicom
 
 
 def read_instances(path: str | Path | Iterable[str | Path]) -> list[Instance]:
@@ -154,10 +166,10 @@ def find_instances(path: str | Path | Iterable[str | Path]) -> FolderContents:
         try:
             instance = _read(file)
         except _UnreadableError as err:
-            (unreadable if _could_be_slice(file.name, err.known) else unused).append(Unused(file, str(err)))
+            (unreadable if _could_be_slice(file.name, err.dicom) else unused).append(Unused(file, str(err)))
             continue
-        missing = [name for keyword, name in _IDENTITY.items() if not str(instance.header.get(keyword) or "").strip()]
-        if missing and is_scan(instance.header):
+        missing = missing_uids(instance.header)
+        if missing and (is_scan(instance.header) or not UID(str(instance.header.get("SOPClassUID") or "")).keyword):
             raise DataError(f"key 'image', file '{file.name}': found no {' and no '.join(missing)}, expected one.")
         if missing:
             unused.append(Unused(file, f"a DICOM object without {' and '.join(missing)}"))
@@ -189,15 +201,22 @@ def find_instances(path: str | Path | Iterable[str | Path]) -> FolderContents:
 
 def is_scan(header: Dataset) -> bool:
     """Whether a DICOM object is an image of a scan, and not a segmentation, a report or the like."""
-    keyword = UID(str(header.get("SOPClassUID") or "")).keyword
-    return header.get("Modality") not in _DERIVED and (not keyword or keyword.endswith("ImageStorage"))
+    sop_class = UID(str(header.get("SOPClassUID") or ""))
+    image = sop_class.keyword.endswith("ImageStorage") if sop_class.keyword else not sop_class or "Rows" in header
+    return header.get("Modality") not in _DERIVED and image
+
+
+def missing_uids(header: Dataset) -> list[str]:
+    """Names of the UIDs that an instance must have and has not."""
+    return [name for keyword, name in _IDENTITY.items() if not str(header.get(keyword) or "").strip()]
 
 
 def decode_elements(dataset: Dataset, inherited: Sequence[str] = ()) -> None:
     """Decode every element of a data set in place, at any depth; its character set becomes UTF-8.
 
     Elements whose value is not what their type says, such as a weight of "80 kg", are removed: where one of them is
-    needed, its absence is the error. A character set that is misspelt or unknown does not stop the decoding.
+    needed, its absence is the error. Of several values where the standard has one, the first stays; several UIDs are
+    removed. A character set that is misspelt or unknown does not stop the decoding.
 
     Args:
         dataset: as it was read.
@@ -205,16 +224,30 @@ def decode_elements(dataset: Dataset, inherited: Sequence[str] = ()) -> None:
     """
     terms = _character_set(dataset, inherited)
     dataset.pop("SpecificCharacterSet", None)
-    dataset.set_original_encoding(*dataset.original_encoding, convert_encodings(terms))
+    implicit, little = dataset.original_encoding
+    dataset.set_original_encoding(implicit, little, convert_encodings(terms))
     for tag in list(dataset.keys()):
         try:
             element = dataset[tag]
-            for item in element.value if element.VR == "SQ" else ():
-                decode_elements(item, terms)
-                del item.SpecificCharacterSet  # it inherits the outer one's
+            if element.VR == "SQ":
+                for item in element.value:
+                    decode_elements(item, terms)
+                    del item.SpecificCharacterSet  # it inherits the outer one's
+            elif element.VM > 1 and not tag.is_private and dictionary_VM(tag) == "1":
+                element.value = _single(element)
+            if element.VR in ("DS", "IS"):
+                for value in element.value if element.VM > 1 else [element.value]:
+                    float(value or 0)
         except Exception:  # pydicom raises whatever a malformed value leads to
             del dataset[tag]
     dataset.SpecificCharacterSet = "ISO_IR 192"
+
+
+def _single(element: DataElement) -> Any:
+    """The first of several values."""
+    if element.VR == "UI":
+        raise ValueError("several UIDs")  # none of them can be trusted
+    return element.value[0]
 
 
 def _walk(folder: Path, unused: list[Unused]) -> Iterator[Path]:
@@ -242,10 +275,10 @@ def _read(file: Path) -> Instance:
     if not file.is_file():
         raise _UnreadableError("something that is not a regular file")
     if file.name.upper() == "DICOMDIR":
-        raise _UnreadableError("the directory of a DICOM medium", known=True)
+        raise _UnreadableError("the directory of a DICOM medium", dicom=False)
     try:
         with file.open("rb") as opened:
-            head = opened.read(1024)
+            head = opened.read(_HEAD)
     except OSError as err:
         raise _UnreadableError(f"a file that cannot be opened ({err.strerror})") from err
     if not head:
@@ -258,16 +291,16 @@ def _read(file: Path) -> Instance:
         except InvalidDicomError:
             dataset = _read_without_preamble(file, head)
         except Exception as err:  # pydicom raises whatever a damaged byte leads to
-            raise _UnreadableError(f"a DICOM file that cannot be read ({type(err).__name__})") from err
+            raise _UnreadableError(f"a DICOM file that cannot be read ({type(err).__name__})", dicom=True) from err
         if "DirectoryRecordSequence" in dataset:
-            raise _UnreadableError("the directory of a DICOM medium", known=True)
+            raise _UnreadableError("the directory of a DICOM medium", dicom=False)
         if not dataset:
-            raise _UnreadableError("a DICOM file without any element")
+            raise _UnreadableError("a DICOM file without any element", dicom=True)
+        decode_elements(dataset)
         problem = _pixel_problem(dataset)
         for keyword in _PIXEL_KEYWORDS:
             if keyword in dataset:
                 delattr(dataset, keyword)
-        decode_elements(dataset)
     return Instance(file, dataset, problem)
 
 
@@ -294,21 +327,22 @@ def _no_dicom(head: bytes) -> _UnreadableError:
     """The error on a file that is not a DICOM file, by its first bytes."""
     for signature, kind in _SIGNATURES.items():
         if head.startswith(signature):
-            return _UnreadableError(kind, known=True)
+            return _UnreadableError(kind, dicom=False)
     text = head.decode("utf-8", errors="replace")
-    if "\N{REPLACEMENT CHARACTER}" not in text[:-1] and re.sub(r"[\r\n\t]", "", text[:-1]).isprintable():
-        return _UnreadableError("a text", known=True)
+    text = text[:-1] if len(head) == _HEAD else text  # a character may be cut
+    if "\N{REPLACEMENT CHARACTER}" not in text and re.sub(r"[\r\n\t]", "", text).isprintable():
+        return _UnreadableError("a text", dicom=False)
     return _UnreadableError("a file that is not a DICOM file, or has lost its beginning")
 
 
-def _could_be_slice(name: str, known: bool) -> bool:
-    """Whether a file that cannot be read may have been a slice: by a suffix of DICOM, or by none and its contents."""
+def _could_be_slice(name: str, dicom: bool | None) -> bool:
+    """Whether a file that cannot be read may have been a slice: by its first bytes, a suffix of DICOM, or no suffix."""
     name = name.lower()
     if name.startswith("._") or name in _NEVER_SLICES:
         return False
-    if _DICOM_SUFFIXES & set(Path(name).suffixes):
+    if dicom or _DICOM_SUFFIXES & set(Path(name).suffixes):
         return True
-    return not known and not name.startswith(".") and re.search(r"\.[a-z][a-z0-9]*$", name) is None
+    return dicom is None and not name.startswith(".") and re.search(r"\.[a-z][a-z0-9]*$", name) is None
 
 
 def _pixel_problem(dataset: FileDataset) -> str | None:
@@ -345,4 +379,4 @@ def _character_set(dataset: Dataset, inherited: Sequence[str]) -> list[str]:
         term = _ALIASES.get(re.sub("[ _-]", "", term), term)
         if term in python_encoding and (term or index == 0):
             terms.append(term)
-    return terms
+    return ["", *terms] if terms and terms[0] in _EXTENSIONS else terms

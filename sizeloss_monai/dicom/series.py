@@ -8,10 +8,17 @@ from collections.abc import Sequence
 
 import numpy as np
 from pydicom import Dataset
-from pydicom.uid import UID
+from pydicom.uid import (
+    UID,
+    CTImageStorage,
+    MRImageStorage,
+    PositronEmissionTomographyImageStorage,
+    SecondaryCaptureImageStorage,
+    UltrasoundImageStorage,
+)
 
 from sizeloss_monai.data.findings import DataError, listed
-from sizeloss_monai.dicom.instances import Instance, is_scan
+from sizeloss_monai.dicom.instances import FolderContents, Instance, Unused, is_scan
 
 __all__ = [
     "SAME_POSITION",
@@ -21,10 +28,18 @@ __all__ = [
     "pick_series",
     "series_token",
     "split_phases",
+    "unused_files",
     "usual_numbers",
 ]
 
 SAME_POSITION = 0.05  # mm: slices closer than this are at one position, where a cine series has one image a phase
+_SOP_CLASSES = (
+    MRImageStorage,
+    CTImageStorage,
+    PositronEmissionTomographyImageStorage,
+    UltrasoundImageStorage,
+    SecondaryCaptureImageStorage,
+)
 _SAME_SPACING = 0.01  # of the spacing, and of a voxel over the whole slice 1: numbers that were rounded differently
 _SAME_DIRECTION = 0.01  # of a cosine, and of the height of a stack for its lean: rounded to two decimals
 
@@ -78,6 +93,29 @@ def pick_series(instances: Sequence[Instance], series_uid: str | None = None) ->
             f"key 'image': found {len(series)} series, expected one, or the Series Instance UID that chooses: {choice}."
         )
     return next(iter(series.values()))
+
+
+def unused_files(contents: FolderContents, series: Sequence[Instance]) -> list[Unused]:
+    """All files of a folder that are not of one series.
+
+    Args:
+        contents: of the folder.
+        series: the instances that are used.
+
+    Returns:
+        Each file with the reason, in the order of their names.
+    """
+    used = {instance.path for instance in series}
+    others = [
+        Unused(i.path, "an image of another series" if is_scan(i.header) else f"a {_sop_class(i.header)}, not a scan")
+        for i in contents.instances
+        if i.path not in used
+    ]
+    return sorted([*contents.unused, *others])
+
+
+def _sop_class(header: Dataset) -> str:
+    return UID(header.SOPClassUID).name.removesuffix(" Storage")
 
 
 def split_phases(instances: Sequence[Instance], modality: str | None = None) -> list[list[Instance]]:
@@ -195,10 +233,13 @@ def _check_instances(instances: Sequence[Instance], modality: str | None) -> Non
         header, name = instance.header, instance.path.name
         if modality is not None and header.get("Modality") != modality:
             raise _error(f"modality {header.get('Modality') or 'not given'}", f"modality {modality}")
-        if not UID(header.SOPClassUID).keyword.endswith("ImageStorage"):
-            raise _error(f"the SOP class {UID(header.SOPClassUID).name} in '{name}'", "a standard class of images")
         if max(numbers_of(header, "NumberOfFrames"), default=1) > 1:
             raise _error(f"a multi-frame image, '{name}'", "one slice an instance: convert it to single frames first")
+        if header.SOPClassUID not in _SOP_CLASSES:
+            raise _error(
+                f"the SOP class {_sop_class(header)} in '{name}'",
+                f"one of single slices: {', '.join(uid.name.removesuffix(' Storage') for uid in _SOP_CLASSES)}",
+            )
         if instance.problem:
             raise _error(f"{instance.problem} in '{name}'", "a whole file")
         if header.get("SamplesPerPixel") != 1 or header.get("PhotometricInterpretation") != "MONOCHROME2":

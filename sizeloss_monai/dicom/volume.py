@@ -53,8 +53,8 @@ def _pixels(instance: Instance) -> np.ndarray:
     except RuntimeError as err:
         raise DataError(
             f"key 'image': found pixel data that cannot be decoded ({UID(header.file_meta.TransferSyntaxUID).name}) "
-            f"in '{name}', expected a transfer syntax that GDCM reads; dcmtk's dcmdjpeg or gdcmconv --raw may make "
-            "them uncompressed."
+            f"in '{name}', expected a file and a transfer syntax that GDCM reads; dcmtk's dcmdjpeg or gdcmconv --raw "
+            "may make them uncompressed."
         ) from err
     pixels = sitk.GetArrayFromImage(image).T
     if pixels.size != header.Rows * header.Columns:
