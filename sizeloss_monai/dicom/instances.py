@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 from pydicom import DataElement, Dataset, FileDataset, FileMetaDataset, dcmread
 from pydicom.charset import convert_encodings, python_encoding
 from pydicom.config import disable_value_validation
-from pydicom.datadict import dictionary_VM
+from pydicom.datadict import dictionary_VM, keyword_for_tag
 from pydicom.errors import InvalidDicomError
 from pydicom.pixels.utils import get_expected_length
 from pydicom.uid import UID, ExplicitVRBigEndian, ExplicitVRLittleEndian, ImplicitVRLittleEndian
@@ -70,7 +70,7 @@ class Instance:
     Args:
         path: of the file.
         header: its data set without pixel data, every text decoded.
-        problem: what is wrong with its pixel data, None if nothing is.
+        problem: what is wrong with its pixel data, or with how their values are scaled; None if nothing is.
     """
 
     path: Path
@@ -211,7 +211,7 @@ def missing_uids(header: Dataset) -> list[str]:
     return [name for keyword, name in _IDENTITY.items() if not str(header.get(keyword) or "").strip()]
 
 
-def decode_elements(dataset: Dataset, inherited: Sequence[str] = ()) -> None:
+def decode_elements(dataset: Dataset, inherited: Sequence[str] = ()) -> list[str]:
     """Decode every element of a data set in place, at any depth; its character set becomes UTF-8.
 
     Elements whose value is not what their type says, such as a weight of "80 kg", are removed: where one of them is
@@ -221,11 +221,15 @@ def decode_elements(dataset: Dataset, inherited: Sequence[str] = ()) -> None:
     Args:
         dataset: as it was read.
         inherited: the character set of the data set around it.
+
+    Returns:
+        Keywords of the elements that were removed, those in sequences not counted.
     """
     terms = _character_set(dataset, inherited)
     dataset.pop("SpecificCharacterSet", None)
     implicit, little = dataset.original_encoding
     dataset.set_original_encoding(implicit, little, convert_encodings(terms))
+    removed = []
     for tag in list(dataset.keys()):
         try:
             element = dataset[tag]
@@ -240,7 +244,9 @@ def decode_elements(dataset: Dataset, inherited: Sequence[str] = ()) -> None:
                     float(value or 0)
         except Exception:  # pydicom raises whatever a malformed value leads to
             del dataset[tag]
+            removed.append(keyword_for_tag(tag))
     dataset.SpecificCharacterSet = "ISO_IR 192"
+    return removed
 
 
 def _single(element: DataElement) -> Any:
@@ -296,8 +302,10 @@ def _read(file: Path) -> Instance:
             raise _UnreadableError("the directory of a DICOM medium", dicom=False)
         if not dataset:
             raise _UnreadableError("a DICOM file without any element", dicom=True)
-        decode_elements(dataset)
+        removed = decode_elements(dataset)
         problem = _pixel_problem(dataset)
+        for keyword in {"RescaleSlope", "RescaleIntercept"} & set(removed):  # GDCM would take another number for it
+            problem = problem or f"a {keyword} that is not a number"
         for keyword in _PIXEL_KEYWORDS:
             if keyword in dataset:
                 delattr(dataset, keyword)

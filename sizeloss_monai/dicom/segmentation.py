@@ -126,16 +126,23 @@ def source_headers(headers: Sequence[Dataset]) -> list[Dataset]:
     Returns:
         Copies.
     """
+    with disable_value_validation(), warnings.catch_warnings():  # as in `make_segmentation`
+        warnings.simplefilter("ignore")
+        return _source_headers(headers)
+
+
+def _source_headers(headers: Sequence[Dataset]) -> list[Dataset]:
+    """As `source_headers`, with the warnings of pydicom."""
     shown = [_presentable(header) for header in headers]
     first = shown[0]
     taken = {keyword: _first_value(shown, keyword) for keyword in (*_TYPE_2, "FrameOfReferenceUID")}
     taken["FrameOfReferenceUID"] = taken["FrameOfReferenceUID"] or _uid("frame of reference", first.SeriesInstanceUID)
     spacing = _distance(shown)
+    grid = {keyword: usual_numbers(headers, keyword) for keyword in ("PixelSpacing", "ImageOrientationPatient")}
     for header in shown:
         for keyword, value in taken.items():
             _replace(header, keyword, value)
-        for keyword in ("PixelSpacing", "ImageOrientationPatient"):
-            usual = usual_numbers(headers, keyword)
+        for keyword, usual in grid.items():
             if numbers_of(header, keyword) != usual:
                 _replace(header, keyword, [DS(value, auto_format=True) for value in usual])
         thickness = numbers_of(header, "SliceThickness")

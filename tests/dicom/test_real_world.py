@@ -265,6 +265,8 @@ REFUSED = {
         "slices that are not parallel",
     ),
     "absurd size": (setting(Rows=65535, Columns=65535), "claims 8589672450 bytes for one slice"),
+    "scale": (raw(RescaleSlope=b"1,5", RescaleIntercept=b"0"), "a RescaleSlope that is not a number"),
+    "two sizes": (lambda instance, number: setattr(instance, "Rows", 12 - number % 2), "Rows 12 and 11, expected one"),
     "no size": (without("Rows"), "no usable number of rows, columns or bits"),
 }
 
