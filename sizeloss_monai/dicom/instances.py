@@ -17,7 +17,15 @@ from pydicom.config import disable_value_validation
 from pydicom.datadict import dictionary_VM, keyword_for_tag
 from pydicom.errors import InvalidDicomError
 from pydicom.pixels.utils import get_expected_length
-from pydicom.uid import UID, ExplicitVRBigEndian, ExplicitVRLittleEndian, ImplicitVRLittleEndian
+from pydicom.uid import (
+    UID,
+    CTImageStorage,
+    ExplicitVRBigEndian,
+    ExplicitVRLittleEndian,
+    ImplicitVRLittleEndian,
+    MRImageStorage,
+    PositronEmissionTomographyImageStorage,
+)
 
 from sizeloss_monai.data.findings import DataError, listed
 
@@ -25,6 +33,7 @@ __all__ = [
     "FolderContents",
     "Instance",
     "Unused",
+    "data_error",
     "decode_elements",
     "find_instances",
     "is_scan",
@@ -35,6 +44,7 @@ __all__ = [
 logger = logging.getLogger(__name__)
 
 _DERIVED = ("SEG", "SR", "PR", "KO", "RTSTRUCT", "DOC", "REG", "FID", "RWV")  # modalities that hold no scan
+_SCANNERS = (MRImageStorage, CTImageStorage, PositronEmissionTomographyImageStorage)
 _IDENTITY = {
     "SOPClassUID": "SOP Class UID",
     "SOPInstanceUID": "SOP Instance UID",
@@ -116,6 +126,11 @@ class _UnreadableError(Exception):
         self.dicom = dicom
 
 
+def data_error(message: str) -> DataError:
+    """An error in one line, whatever the file names and values hold that it quotes."""
+    return DataError("".join(character if character.isprintable() else "?" for character in message))
+
+
 def read_instances(path: str | Path | Iterable[str | Path]) -> list[Instance]:
     """Read the headers of the DICOM files of a folder; the files that are not used go to the log.
 
@@ -156,7 +171,7 @@ def find_instances(path: str | Path | Iterable[str | Path]) -> FolderContents:
     if isinstance(path, (str, Path)):
         root = Path(path)
         if not root.is_dir():
-            raise DataError(f"key 'image': found no folder at {str(path)!r}, expected one with a DICOM series.")
+            raise data_error(f"key 'image': found no folder at {str(path)!r}, expected one with a DICOM series.")
         files = sorted(_walk(root, unused))
     else:
         files = [Path(file) for file in path]
@@ -170,7 +185,7 @@ def find_instances(path: str | Path | Iterable[str | Path]) -> FolderContents:
             continue
         missing = missing_uids(instance.header)
         if missing and (is_scan(instance.header) or not UID(str(instance.header.get("SOPClassUID") or "")).keyword):
-            raise DataError(f"key 'image', file '{file.name}': found no {' and no '.join(missing)}, expected one.")
+            raise data_error(f"key 'image', file '{file.name}': found no {' and no '.join(missing)}, expected one.")
         if missing:
             unused.append(Unused(file, f"a DICOM object without {' and '.join(missing)}"))
             continue
@@ -178,7 +193,7 @@ def find_instances(path: str | Path | Iterable[str | Path]) -> FolderContents:
         if first is instance:
             continue
         if first.path.read_bytes() != file.read_bytes():
-            raise DataError(
+            raise data_error(
                 f"key 'image': found two different files of one instance, '{first.path.name}' and '{file.name}', "
                 "expected each SOP Instance UID once."
             )
@@ -187,7 +202,7 @@ def find_instances(path: str | Path | Iterable[str | Path]) -> FolderContents:
         first_name, reason = unreadable[0].path.name, unreadable[0].reason
         others = [f"'{file.path.name}' ({file.reason})" for file in unreadable[1:]]
         also = f". The same holds for {listed(others, 5)}" if others else ""
-        raise DataError(
+        raise data_error(
             f"key 'image', file '{first_name}': found {reason}, expected a whole DICOM file: "
             f"the series may be incomplete{also}."
         )
@@ -195,15 +210,20 @@ def find_instances(path: str | Path | Iterable[str | Path]) -> FolderContents:
         where = f"'{path}'" if isinstance(path, (str, Path)) else "the given files"
         names = [f"{file.path.name} ({file.reason})" for file in unused]
         beside = f", only {listed(names, 5)}" if names else ""
-        raise DataError(f"key 'image': found no DICOM file in {where}{beside}, expected a series.")
+        raise data_error(f"key 'image': found no DICOM file in {where}{beside}, expected a series.")
     return FolderContents([found[uid] for uid in sorted(found)], sorted(unused))
 
 
 def is_scan(header: Dataset) -> bool:
     """Whether a DICOM object is an image of a scan, and not a segmentation, a report or the like."""
     sop_class = UID(str(header.get("SOPClassUID") or ""))
-    image = sop_class.keyword.endswith("ImageStorage") if sop_class.keyword else not sop_class or "Rows" in header
-    return header.get("Modality") not in _DERIVED and image
+    if sop_class in _SCANNERS:  # whatever the modality says: no slice is lost to a wrong one
+        return True
+    if sop_class.keyword:
+        image = sop_class.keyword.endswith("ImageStorage")
+    else:  # private or damaged: any element that describes pixels makes it one
+        image = not sop_class.is_valid or len(header.group_dataset(0x0028)) > 0
+    return image and header.get("Modality") not in _DERIVED
 
 
 def missing_uids(header: Dataset) -> list[str]:
@@ -260,7 +280,7 @@ def _walk(folder: Path, unused: list[Unused]) -> Iterator[Path]:
     """The files of a folder and its sub-folders; links are followed, and each folder is read once."""
 
     def refuse(err: OSError) -> None:
-        raise DataError(f"key 'image': found a folder '{err.filename}' that cannot be read ({err.strerror}).") from err
+        raise data_error(f"key 'image': found a folder '{err.filename}' that cannot be read ({err.strerror}).") from err
 
     seen = set()
     for parent, folders, names in os.walk(folder, followlinks=True, onerror=refuse):

@@ -18,7 +18,7 @@ from pydicom.uid import (
 )
 
 from sizeloss_monai.data.findings import DataError, listed
-from sizeloss_monai.dicom.instances import FolderContents, Instance, Unused, is_scan
+from sizeloss_monai.dicom.instances import FolderContents, Instance, Unused, data_error, is_scan
 
 __all__ = [
     "SAME_POSITION",
@@ -84,12 +84,12 @@ def pick_series(instances: Sequence[Instance], series_uid: str | None = None) ->
     )
     if series_uid is not None:
         if series_uid not in series:
-            raise DataError(f"key 'image': found no series {series_uid}, expected one of: {choice or 'none'}.")
+            raise data_error(f"key 'image': found no series {series_uid}, expected one of: {choice or 'none'}.")
         return series[series_uid]
     if not series:
-        raise DataError("key 'image': found no image among the DICOM files, expected a series.")
+        raise data_error("key 'image': found no image among the DICOM files, expected a series.")
     if len(series) > 1:
-        raise DataError(
+        raise data_error(
             f"key 'image': found {len(series)} series, expected one, or the Series Instance UID that chooses: {choice}."
         )
     return next(iter(series.values()))
@@ -319,4 +319,4 @@ def _in_time(place: Sequence[Instance], normal: np.ndarray) -> list[Instance]:
 
 
 def _error(found: str, expected: str) -> DataError:
-    return DataError(f"key 'image': found {found}, expected {expected}.")
+    return data_error(f"key 'image': found {found}, expected {expected}.")

@@ -10,8 +10,7 @@ from monai.data import MetaTensor
 from monai.utils import MetaKeys, SpaceKeys
 from pydicom.uid import UID
 
-from sizeloss_monai.data.findings import DataError
-from sizeloss_monai.dicom.instances import Instance
+from sizeloss_monai.dicom.instances import Instance, data_error
 from sizeloss_monai.dicom.series import affine_of
 
 __all__ = ["read_volume"]
@@ -51,17 +50,17 @@ def _pixels(instance: Instance) -> np.ndarray:
     try:
         image = sitk.ReadImage(str(instance.path), sitk.sitkFloat32, "GDCMImageIO")
     except RuntimeError as err:
-        raise DataError(
+        raise data_error(
             f"key 'image': found pixel data that cannot be decoded ({UID(header.file_meta.TransferSyntaxUID).name}) "
             f"in '{name}', expected a file and a transfer syntax that GDCM reads; dcmtk's dcmdjpeg or gdcmconv --raw "
             "may make them uncompressed."
         ) from err
     pixels = sitk.GetArrayFromImage(image).T
     if pixels.size != header.Rows * header.Columns:
-        raise DataError(
+        raise data_error(
             f"key 'image': found {pixels.size} decoded pixels in '{name}', expected {header.Columns} columns and "
             f"{header.Rows} rows."
         )
     if not np.isfinite(pixels).all():
-        raise DataError(f"key 'image': found values that are not finite in '{name}', expected numbers.")
+        raise data_error(f"key 'image': found values that are not finite in '{name}', expected numbers.")
     return pixels.reshape(header.Columns, header.Rows)

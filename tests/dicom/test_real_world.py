@@ -267,6 +267,8 @@ REFUSED = {
     "absurd size": (setting(Rows=65535, Columns=65535), "claims 8589672450 bytes for one slice"),
     "scale": (raw(RescaleSlope=b"1,5", RescaleIntercept=b"0"), "a RescaleSlope that is not a number"),
     "two sizes": (lambda instance, number: setattr(instance, "Rows", 12 - number % 2), "Rows 12 and 11, expected one"),
+    "modality of one": (each("Modality", b"MR", b"PR"), "found modality PR, expected modality MR"),
+    "value of several lines": (raw(Modality=b"M\nR"), r"found modality M\?R, expected modality MR"),
     "no size": (without("Rows"), "no usable number of rows, columns or bits"),
 }
 
