@@ -144,9 +144,25 @@ class DicomSegmenter:
         """
         start = time.perf_counter()
         series = pick_series(read_instances(source), series_uid)
+        return self.segment_series(series, time.perf_counter() - start)
+
+    def segment_series(self, series: Sequence[Instance], seconds: float = 0.0) -> list[SegmentedPhase]:
+        """Segment every phase of a series whose headers are read already.
+
+        Args:
+            series: its instances, see :py:func:`pick_series`.
+            seconds: that went into reading the headers.
+
+        Returns:
+            As of :py:meth:`segment`.
+
+        Raises:
+            DataError: when the series cannot be used; the message says what was found and what was expected.
+        """
+        start = time.perf_counter()
         phases = split_phases(series, self.description.modality)
-        seconds = (time.perf_counter() - start) / len(phases)
-        return [self._segment(phase, number, len(phases), seconds) for number, phase in enumerate(phases, 1)]
+        each = (seconds + time.perf_counter() - start) / len(phases)
+        return [self._segment(phase, number, len(phases), each) for number, phase in enumerate(phases, 1)]
 
     def predict(self, image: MetaTensor) -> tuple[MetaTensor, np.ndarray]:
         """Run the bundle's inference workflow on one volume.
