@@ -15,7 +15,6 @@ import highdicom as hd
 import numpy as np
 import pydicom
 import pytest
-from dicom_series import some_pixels, write_series
 from pydicom import Dataset
 from pydicom.config import disable_value_validation
 from pydicom.datadict import dictionary_VR, tag_for_keyword
@@ -37,6 +36,7 @@ from sizeloss_monai.dicom import (
     split_phases,
     unused_files,
 )
+from tests.support.dicom_series import some_pixels, write_series
 
 ARRAY = some_pixels(5, 12, 10)
 MASK = (np.arange(600).reshape(10, 12, 5) % 3 == 0).astype(np.uint8)
