@@ -23,6 +23,7 @@ import tempfile
 from pathlib import Path
 
 import torch
+import yaml
 from monai.bundle import verify_metadata, verify_net_in_out
 
 from scripts.tools.checksummed_zip import rewrite_zip, sha256, write_checksums, write_zip
@@ -38,6 +39,7 @@ from scripts.tools.package_checks import (
     read_metadata,
 )
 from scripts.tools.standalone_config import standalone_config
+from sizeloss_monai.bundle import trained_slice_axis
 
 FULL, STANDALONE = "inference.yaml", "inference_standalone.yaml"
 
@@ -96,6 +98,16 @@ def stage(bundle: Path, folder: Path, state: dict[str, torch.Tensor]) -> None:
     torch.save(state, folder / "models" / "model.pt")
 
 
+def _check_slices(config: Path, checkpoint: Path) -> None:
+    """Raise where the config that goes out with the weights takes other slices than their training."""
+    trained = trained_slice_axis(checkpoint)
+    given = yaml.safe_load(config.read_text(encoding="utf-8")).get("slice_axis")
+    if given is not None and trained != ("widest" if given == "auto" else given):
+        raise PackagingError(
+            f"{config.name}: slice_axis must be {trained!r}, with which {str(checkpoint)!r} was trained, got {given!r}."
+        )
+
+
 def package(bundle: Path, output_dir: Path, checkpoint: Path | None = None, schema: Path | None = None) -> Path:
     """Check a bundle and write its zip and the zip's checksum.
 
@@ -126,6 +138,8 @@ def package(bundle: Path, output_dir: Path, checkpoint: Path | None = None, sche
         )
     if schema and not schema.is_file():
         raise PackagingError(f"schema: found no file {str(schema)!r}.")
+    if checkpoint:
+        _check_slices(bundle / "configs" / FULL, checkpoint)
     state = load_weights(checkpoint or bundle / "models" / "model.pt")
     network = load_network(bundle / "configs" / FULL, state)
     with tempfile.TemporaryDirectory() as work:

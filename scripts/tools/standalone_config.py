@@ -13,10 +13,20 @@ __all__ = ["standalone_config"]
 BLOCKS = Path(__file__).with_name("standalone.yaml")
 PACKAGE = "sizeloss_monai"
 LOADED = "    - {_target_: EnsureChannelFirstd, keys: image}\n"
-SLICES_LAST = "    - {_target_: sizeloss_monai.transforms.ThroughPlaneLastd, keys: image}\n"
+SLICES_LAST = (
+    '    - {_target_: sizeloss_monai.transforms.ThroughPlaneLastd, keys: image, slice_axis: "@decided_slice_axis"}\n'
+)
 SAVED = "    - _target_: SaveImaged\n"
 # of `standalone.yaml`, what a bundle without `SLICES_LAST` has no use for
-OF_SLICES = "\n".join(["", *(f"{name}: !remove" for name in ("order", "permute", "slices_last", "slices_back"))])
+OF_SLICES = "\n".join(
+    [
+        "",
+        *(
+            f"{name}: !remove"
+            for name in ("decided_slice_axis", "widest", "axis", "order", "permute", "slices_last", "slices_back")
+        ),
+    ]
+)
 
 
 def standalone_config(inference: str) -> str:

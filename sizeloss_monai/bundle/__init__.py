@@ -15,7 +15,7 @@ from sizeloss_monai.bundle.output_dir import (
 from sizeloss_monai.bundle.pixdim_check import check_pixdim
 from sizeloss_monai.bundle.run_record import record_run
 from sizeloss_monai.bundle.size_check import check_sizes_hold
-from sizeloss_monai.bundle.trained_pixdim import check_trained_pixdim
+from sizeloss_monai.bundle.trained_grid import check_trained_grid, trained_slice_axis
 
 __all__ = [
     "ConfigError",
@@ -27,7 +27,7 @@ __all__ = [
     "check_pixdim",
     "check_sizes_hold",
     "check_that",
-    "check_trained_pixdim",
+    "check_trained_grid",
     "install_clear_errors",
     "last_epoch",
     "latest_checkpoint",
@@ -35,6 +35,7 @@ __all__ = [
     "literal",
     "record_run",
     "release_output_dir",
+    "trained_slice_axis",
     "unused_names",
     "use_what_was_typed",
 ]

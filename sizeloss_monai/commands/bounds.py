@@ -46,6 +46,12 @@ def add(commands: argparse._SubParsersAction) -> None:
     parser.add_argument("datalist", type=Path, help="the data list (JSON)")
     parser.add_argument("--dataset_dir", help="the folder its paths are relative to; default: the list's own")
     parser.add_argument("--per", choices=("slice", "volume"), default="volume", help="mm2 or mL; default: volume")
+    parser.add_argument(
+        "--slice_axis",
+        default="auto",
+        help="where slices lie: axial, coronal, sagittal, widest (along the axis of the widest voxels) or a voxel axis "
+        "(0, 1, 2); default: what the list says, else as strokes were painted, else widest",
+    )
     source = parser.add_mutually_exclusive_group()
     source.add_argument("--cases", nargs="+", metavar="NAME", help="annotated training cases or patients to use")
     source.add_argument("--num_cases", type=int, help="how many to use, the first ones; default: all")
@@ -71,23 +77,28 @@ def _run(args: argparse.Namespace) -> int:
     _check_options(args)
     import json
 
-    from sizeloss_monai.data import load_datalist, save_datalist
+    from sizeloss_monai.data import choose_slice_axis, load_datalist, save_datalist
     from sizeloss_monai.data.bounds_proposal import add_bounds, propose_from_cases, propose_published, review_bounds
     from sizeloss_monai.data.names import existing_path
 
     args.datalist = existing_path(args.datalist)
     datalist = load_datalist(args.datalist, args.dataset_dir)
+    slices = choose_slice_axis(datalist["training"], args.slice_axis, datalist, datalist.get("unannotated", 255))
     if args.published:
         proposal = propose_published(datalist, dict(args.published), args.margin)
     else:
         method, coverage = args.method or "lognormal", 0.95 if args.coverage is None else args.coverage
         proposal = propose_from_cases(
-            datalist, args.per, method, coverage, args.margin, args.cases, args.num_cases, progress=True
+            datalist, args.per, method, coverage, args.margin, args.cases, args.num_cases, True, slices.taken
         )
     # the file as it is: paths as they were written, no key added
     written = add_bounds(json.loads(args.datalist.read_text(encoding="utf-8")), proposal)
-    infeasible, notes = review_bounds(add_bounds(datalist, proposal), proposal, progress=True)
+    infeasible, notes = review_bounds(add_bounds(datalist, proposal), proposal, True, slices.taken)
     print(_summary(proposal, datalist, dict(args.published or [])))
+    if args.per == "slice":
+        print(f"slices: {slices.reason}.")
+        for doubt in slices.doubts:
+            print(f"warning: {doubt}.")
     for line in (*proposal.notes, *notes):
         print(f"note: {line}.")
     for line in infeasible:

@@ -32,6 +32,12 @@ def add(commands: argparse._SubParsersAction) -> None:
         help="the JSON file to write the report to; default: <list>_check.json beside the list. An earlier report on "
         "the same list is replaced, any other file is not.",
     )
+    parser.add_argument(
+        "--slice_axis",
+        default="auto",
+        help="where slices lie: axial, coronal, sagittal, widest (along the axis of the widest voxels) or a voxel axis "
+        "(0, 1, 2); default: what the list says, else as strokes were painted, else widest",
+    )
     parser.add_argument("--num_workers", type=int, default=0, help="threads that read files (default: 0)")
     parser.add_argument(
         "--label_ids",
@@ -51,11 +57,14 @@ def _run(args: argparse.Namespace) -> int:
 
     output = args.output or args.datalist.with_name(f"{args.datalist.stem}_check.json")
     replaces = _is_earlier_report(output, args.datalist)
-    report = check_datalist(args.datalist, args.dataset_dir, args.num_workers, True, args.label_ids)
+    report = check_datalist(
+        args.datalist, args.dataset_dir, args.num_workers, True, args.label_ids, slice_axis=args.slice_axis
+    )
     for finding in report.findings:
         print(f"{finding.severity}: {finding}")
     if report.findings:
         print()
+    print(f"slices: {report.summary['slice_axis']['reason']}\n")
     print(_table(report))
     output.parent.mkdir(parents=True, exist_ok=True)
     text = json.dumps({"datalist": args.datalist.name, **report.as_dict()}, indent=2, ensure_ascii=False) + "\n"

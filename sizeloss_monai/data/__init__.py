@@ -12,6 +12,8 @@ from sizeloss_monai.data.checks import (
     check_cases,
     check_datalist,
     check_used_data,
+    choose_slice_axis,
+    decide_slice_axis,
     label_ids_of,
     unannotated_id_of,
 )
@@ -54,6 +56,8 @@ __all__ = [
     "check_cases",
     "check_datalist",
     "check_used_data",
+    "choose_slice_axis",
+    "decide_slice_axis",
     "find_scans",
     "label_ids_of",
     "load_datalist",

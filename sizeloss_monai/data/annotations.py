@@ -15,7 +15,7 @@ what nobody painted, the background is a class with an id of its own; 0 in a ful
 
 Classes go by the ids of the label files. A case's own ``size_bounds`` take the place of the list's, class by class, in
 the list's unit. A tag says whether a class is in the case (``true``, ``false``), or in which slices, counted from 0
-along the axis of widest spacing; it is then in no other.
+along the axis that slices are stacked along; it is then in no other.
 """
 
 from __future__ import annotations

@@ -24,6 +24,7 @@ from sizeloss_monai.data.checks.classes import read_classes, unannotated_id_of
 from sizeloss_monai.data.datalists import SECTIONS
 from sizeloss_monai.data.findings import DataError, listed
 from sizeloss_monai.data.published_sizes import published_range
+from sizeloss_monai.data.slice_axis import SliceAxis
 
 __all__ = [
     "BoundsProposal",
@@ -105,6 +106,7 @@ def propose_from_cases(
     names: Sequence[str] | None = None,
     num_cases: int | None = None,
     progress: bool = False,
+    slice_axis: SliceAxis = "widest",
 ) -> BoundsProposal:
     """Propose bounds from the full annotations of a few training cases.
 
@@ -121,6 +123,7 @@ def propose_from_cases(
         names: cases or patients to use.
         num_cases: instead, how many to use, the first ones. By default all.
         progress: whether to show a progress bar.
+        slice_axis: where slices lie.
 
     Returns:
         The proposal, rounded outward to four digits.
@@ -139,7 +142,7 @@ def propose_from_cases(
     background = read_classes(datalist)[0].background
     allowed = sorted({0, *known, *([] if background is None else [background])}) if known else None
     measured = [
-        measure_sizes(item, "label", per, allowed)
+        measure_sizes(item, "label", per, allowed, slice_axis=slice_axis)
         for item in tqdm([*chosen, *others], desc="annotated cases", disable=not progress)
     ]
     used, rest = measured[: len(chosen)], measured[len(chosen) :]
@@ -250,7 +253,10 @@ def add_bounds(datalist: Mapping[str, Any], proposal: BoundsProposal) -> dict[st
 
 
 def review_bounds(
-    datalist: Mapping[str, Any], proposal: BoundsProposal, progress: bool = False
+    datalist: Mapping[str, Any],
+    proposal: BoundsProposal,
+    progress: bool = False,
+    slice_axis: SliceAxis = "widest",
 ) -> tuple[list[str], list[str]]:
     """Compare proposed bounds with the images and weak labels of the training cases.
 
@@ -262,6 +268,7 @@ def review_bounds(
         datalist: with absolute paths and the proposed bounds, see :py:func:`add_bounds`.
         proposal: the bounds.
         progress: whether to show a progress bar.
+        slice_axis: where slices lie.
 
     Returns:
         One line for each class and way in which bounds are infeasible, and one where they are vacuous.
@@ -276,9 +283,9 @@ def review_bounds(
     unannotated = unannotated_id_of(datalist)
     for item in tqdm(datalist["training"], desc="bounds against cases", disable=not progress):
         if item.get("weak_label"):
-            case = measure_sizes(item, "weak_label", proposal.per, None, unannotated)
+            case = measure_sizes(item, "weak_label", proposal.per, None, unannotated, slice_axis)
         else:
-            case = measure_grid(item, "image", proposal.per)
+            case = measure_grid(item, "image", proposal.per, slice_axis)
         effective = case_bounds(datalist, item)
         for class_id, (lower, upper) in proposal.bounds.items():
             if effective is None or effective.bounds.get(class_id) != (lower, upper):

@@ -14,7 +14,8 @@ from sizeloss_monai.data.checks.reading import read_volume
 from sizeloss_monai.data.checks.volumes import label_findings
 from sizeloss_monai.data.findings import DataError, Finding, Place
 from sizeloss_monai.data.grid import Grid
-from sizeloss_monai.transforms import whole_ids
+from sizeloss_monai.data.slice_axis import SliceAxis, slice_axis_of
+from sizeloss_monai.transforms.label_ids import whole_ids
 
 __all__ = ["CaseSizes", "measure_grid", "measure_sizes"]
 
@@ -39,13 +40,14 @@ class CaseSizes:
     sizes: Mapping[int, NDArray[np.float64]]
 
 
-def measure_grid(item: Mapping[str, Any], key: str, per: str) -> CaseSizes:
+def measure_grid(item: Mapping[str, Any], key: str, per: str, slice_axis: SliceAxis = "widest") -> CaseSizes:
     """The sizes of a case's voxels and of the whole, without those of classes.
 
     Args:
         item: of a data list, with absolute paths.
         key: of the file to read.
         per: ``"slice"`` or ``"volume"``.
+        slice_axis: where slices lie.
 
     Returns:
         With no `sizes`.
@@ -53,7 +55,8 @@ def measure_grid(item: Mapping[str, Any], key: str, per: str) -> CaseSizes:
     Raises:
         DataError: when the file cannot be read, is no volume, or its voxels have no size.
     """
-    return _sizes_of_grid(item, per, _grid(item, key, _read(item, key)))
+    grid = _grid(item, key, _read(item, key))
+    return _sizes_of_grid(item, per, grid, slice_axis_of(grid.spacing, grid.affine, slice_axis))
 
 
 def measure_sizes(
@@ -62,6 +65,7 @@ def measure_sizes(
     per: str = "volume",
     allowed: Collection[int] | None = None,
     unannotated: int | None = None,
+    slice_axis: SliceAxis = "widest",
 ) -> CaseSizes:
     """The sizes of the classes in an annotation.
 
@@ -71,6 +75,7 @@ def measure_sizes(
         per: ``"slice"`` for mm2 of each slice that has the class, ``"volume"`` for mL.
         allowed: the ids that may be there; None allows any from 0.
         unannotated: the id of voxels that nobody annotated; it has no size.
+        slice_axis: where slices lie.
 
     Returns:
         The sizes.
@@ -83,8 +88,9 @@ def measure_sizes(
     if problems:
         raise DataError(str(problems[0]))
     grid = _grid(item, key, volume)
-    of_grid = _sizes_of_grid(item, per, grid)
-    ids = np.moveaxis(whole_ids(volume[0].numpy())[0], grid.axis, 0)
+    axis = slice_axis_of(grid.spacing, grid.affine, slice_axis)
+    of_grid = _sizes_of_grid(item, per, grid, axis)
+    ids = np.moveaxis(whole_ids(volume[0].numpy())[0], axis, 0)
     sizes: dict[int, NDArray[np.float64]] = {}
     for class_id in np.unique(ids).tolist():
         if class_id not in (0, unannotated):
@@ -111,8 +117,9 @@ def _grid(item: Mapping[str, Any], key: str, volume: MetaTensor) -> Grid:
     return grid
 
 
-def _sizes_of_grid(item: Mapping[str, Any], per: str, grid: Grid) -> CaseSizes:
+def _sizes_of_grid(item: Mapping[str, Any], per: str, grid: Grid, axis: int) -> CaseSizes:
     """What :py:func:`measure_grid` gives."""
     unit = "mL" if per == "volume" else "mm2"
     case = str(item["case"])
-    return CaseSizes(case, str(item.get("patient", case)), grid.voxel_size(per, unit), grid.image_size(per, unit), {})
+    voxel, whole = grid.voxel_size(per, unit, axis), grid.image_size(per, unit, axis)
+    return CaseSizes(case, str(item.get("patient", case)), voxel, whole, {})

@@ -6,7 +6,7 @@ import logging
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from sizeloss_monai.transforms import common_size_bounds
+from sizeloss_monai.transforms.bounds.array import common_size_bounds
 
 __all__ = ["measure_common_bounds"]
 

@@ -23,7 +23,6 @@ from numpy.typing import ArrayLike, NDArray
 
 from sizeloss_monai.data.findings import DataError
 from sizeloss_monai.data.headers import HeaderError, is_nifti, read_header
-from sizeloss_monai.transforms import through_plane_axis
 from sizeloss_monai.transforms.units.array import MM3_PER_ML
 from sizeloss_monai.transforms.units.functional import pixel_area, voxel_volume
 
@@ -42,25 +41,22 @@ class Grid:
     Args:
         shape: number of voxels along each axis, ``[x, y, z]``.
         affine: from voxel indices to mm in RAS, ``[4, 4]``, float64.
-        axis: that the slices are stacked along.
         forms: every placement that the file's header holds, by name; the first is ``affine``.
         notes: what contradicts itself in the header, and which of it is taken.
     """
 
     shape: tuple[int, int, int]
     affine: NDArray[np.float64]
-    axis: int
     forms: Mapping[str, NDArray[np.float64]] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
 
     @classmethod
-    def of(cls, shape: Sequence[int], affine: ArrayLike, axis: int | None = None) -> Grid | None:
+    def of(cls, shape: Sequence[int], affine: ArrayLike) -> Grid | None:
         """The grid of a shape ``[x, y, z]`` and an affine.
 
         Args:
             shape: of the volume.
             affine: ``[4, 4]`` in mm.
-            axis: that the slices are stacked along; None takes the one of widest spacing.
 
         Returns:
             The grid, None where voxels have no volume.
@@ -71,7 +67,7 @@ class Grid:
         if not abs(np.linalg.det(matrix[:3, :3])) > 0:
             return None
         x, y, z = (int(size) for size in shape)
-        return cls((x, y, z), matrix, through_plane_axis(affine_to_spacing(matrix).tolist()) if axis is None else axis)
+        return cls((x, y, z), matrix)
 
     @property
     def spacing(self) -> tuple[float, float, float]:
@@ -84,26 +80,20 @@ class Grid:
         """Volume of a voxel, mm3."""
         return float(voxel_volume(torch.from_numpy(self.affine)))
 
-    @property
-    def pixel_mm2(self) -> float:
-        """Area of a voxel within its slice, mm2."""
-        return float(pixel_area(torch.from_numpy(self.affine), self.axis))
+    def pixel_mm2(self, axis: int) -> float:
+        """The area of a voxel within its slice, where slices are stacked along `axis`."""
+        return float(pixel_area(torch.from_numpy(self.affine), axis))
 
-    @property
-    def num_slices(self) -> int:
-        """The number of slices."""
-        return self.shape[self.axis]
-
-    def voxel_size(self, per: str, unit: str) -> float:
+    def voxel_size(self, per: str, unit: str, axis: int) -> float:
         """The size of a voxel in the unit of size bounds: mm2 of a slice, mL of a volume, 1 in voxels."""
         if unit == "voxels":
             return 1.0
-        return self.pixel_mm2 if per == "slice" else self.voxel_mm3 / MM3_PER_ML
+        return self.pixel_mm2(axis) if per == "slice" else self.voxel_mm3 / MM3_PER_ML
 
-    def image_size(self, per: str, unit: str) -> float:
+    def image_size(self, per: str, unit: str, axis: int) -> float:
         """The size of a whole slice (``per`` is ``"slice"``) or of the whole volume, in the unit of size bounds."""
-        voxels = int(np.prod(self.shape)) // (self.num_slices if per == "slice" else 1)
-        return voxels * self.voxel_size(per, unit)
+        voxels = int(np.prod(self.shape)) // (self.shape[axis] if per == "slice" else 1)
+        return voxels * self.voxel_size(per, unit, axis)
 
     def apart_mm(self, other: Grid) -> float | None:
         """How far apart the corners of two grids of one shape lie.

@@ -101,6 +101,8 @@ class DicomSegmenter:
         parser = ConfigParser()
         parser.read_config(str(files[0]))
         parser.read_meta(str(files[2]))
+        if parser.get("decided_slice_axis") is not None:
+            parser["decided_slice_axis"] = 2  # the series says what its slices are
         parser.update({"bundle_root": literal(str(bundle_dir)), "dataset#data": [{}], **(overrides or {})})
         if checkpoint is not None:
             parser["checkpoint"] = literal(str(checkpoint))

@@ -13,6 +13,7 @@ from monai.transforms import LoadImage, Orientation
 from numpy.typing import NDArray
 
 from sizeloss_monai.data.findings import DataError
+from sizeloss_monai.data.slice_axis import SliceAxis
 from sizeloss_monai.data.volume_reader import VolumeReader
 from sizeloss_monai.report.overlays import Outline, Panel, largest_slice, overlay_figure, square_window
 from sizeloss_monai.report.run_files import CaseResult
@@ -28,18 +29,19 @@ TRUTH_COLOR = "lime"
 _VIEW = {**dict.fromkeys("LR", "L"), **dict.fromkeys("PA", "P"), **dict.fromkeys("IS", "I")}
 
 
-def upright(volume: MetaTensor) -> MetaTensor:
+def upright(volume: MetaTensor, slice_axis: SliceAxis = "widest") -> MetaTensor:
     """Turn a volume so that its slices are drawn as radiologists look at them, and leave the order of slices alone.
 
     Args:
         volume: ``[C, X, Y, Z]``.
+        slice_axis: where slices lie.
 
     Returns:
-        ``[C, H, W, D]``: the axis with the widest voxels last, in its own direction. With the first axis drawn from
-        left to right and the second from top to bottom, the patient's right is on the left (of sagittal slices,
+        ``[C, H, W, D]``: the axis that slices are stacked along last, in its own direction. With the first axis drawn
+        from left to right and the second from top to bottom, the patient's right is on the left (of sagittal slices,
         anterior) and anterior at the top (of slices that are not axial, superior).
     """
-    sliced = ThroughPlaneLast()(volume)
+    sliced = ThroughPlaneLast(slice_axis)(volume)
     codes = nib.orientations.aff2axcodes(sliced.affine.numpy())
     in_plane = sorted((_VIEW[code] for code in codes[:2]), key="LPI".index)
     return Orientation(axcodes="".join([*in_plane, codes[2]]), labels=LABELS)(sliced)  # type: ignore[return-value]
@@ -59,7 +61,7 @@ def _color(class_id: int) -> str:
     return COLORS[(class_id - 1) % len(COLORS)]
 
 
-def case_figure(result: CaseResult, target_ids: Mapping[int, int]) -> Figure:
+def case_figure(result: CaseResult, target_ids: Mapping[int, int], slice_axis: SliceAxis = "widest") -> Figure:
     """The scan with mask and truth, two panels a row: the slice with most of both, and up to three slices close up.
 
     The figure has no legend, see :py:func:`legend_keys`.
@@ -67,6 +69,7 @@ def case_figure(result: CaseResult, target_ids: Mapping[int, int]) -> Figure:
     Args:
         result: of the case.
         target_ids: the class of the network by id of the label files.
+        slice_axis: where slices lie.
 
     Raises:
         DataError: when a file is missing or damaged, a label file has an id without a class, or mask and scan differ
@@ -86,11 +89,11 @@ def case_figure(result: CaseResult, target_ids: Mapping[int, int]) -> Figure:
         if volume is not None and volume.shape[1:] != image.shape[1:]:
             found, expected = (" x ".join(map(str, array.shape[1:])) for array in (volume, image))
             raise DataError(f"case '{result.case}', key '{key}': found shape {found}, expected the scan's, {expected}.")
-    view = upright(image)
+    view = upright(image, slice_axis)
     spacing = (float(view.pixdim[0]), float(view.pixdim[1]))
     grey = view[0].numpy()
-    found = upright(mask)[0].numpy().round().astype(int)
-    wanted = np.zeros_like(found) if truth is None else upright(truth)[0].numpy().round().astype(int)
+    found = upright(mask, slice_axis)[0].numpy().round().astype(int)
+    wanted = np.zeros_like(found) if truth is None else upright(truth, slice_axis)[0].numpy().round().astype(int)
     either = (found > 0) | (wanted > 0)
     names = {row.class_id: row.name for row in result.rows}
 

@@ -12,6 +12,7 @@ from statistics import fmean
 from sizeloss_monai.bundle.run_record import read_json, read_starts
 from sizeloss_monai.data.findings import DataError, listed
 from sizeloss_monai.data.size_table import SizeRow, read_sizes
+from sizeloss_monai.data.slice_axis import SliceAxis, parse_slice_axis
 
 __all__ = ["CaseResult", "Evaluation", "read_evaluation"]
 
@@ -64,6 +65,7 @@ class Evaluation:
         cases: in the order of evaluation.
         target_ids: the class of the network by id of the label files.
         checkpoint: file name of the weights; None where it was not recorded.
+        slice_axis: where slices lie; ``"widest"`` where it was not recorded.
     """
 
     section: str
@@ -71,6 +73,7 @@ class Evaluation:
     cases: tuple[CaseResult, ...]
     target_ids: Mapping[int, int]
     checkpoint: str | None = None
+    slice_axis: SliceAxis = "widest"
 
 
 def read_evaluation(folder: Path) -> Evaluation:
@@ -115,8 +118,15 @@ def read_evaluation(folder: Path) -> Evaluation:
         scores = [table.get(case, {}) if label is not None else {} for table in (dice, hd95)]
         of_case = tuple(row for row in rows if row.case == case)
         cases.append(CaseResult(case, of_case, scores[0], image, label, mask, scores[1]))
-    checkpoint = read_starts(folder)[-1].get("checkpoint") if (folder / "run.json").is_file() else None
-    return Evaluation(folder.name, _read_scores(folder / "metrics.csv"), tuple(cases), target_ids, checkpoint)
+    start = read_starts(folder)[-1] if (folder / "run.json").is_file() else {}
+    return Evaluation(
+        folder.name,
+        _read_scores(folder / "metrics.csv"),
+        tuple(cases),
+        target_ids,
+        start.get("checkpoint"),
+        parse_slice_axis(start.get("grid", {}).get("slice_axis", "widest")),
+    )
 
 
 def _read_raw(file: Path) -> dict[str, dict[int, float]]:

@@ -80,14 +80,18 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.mark.parametrize("spacing", [(2.0, 1.7, 6.0), (2.0, 2.0, 2.01), (2.03, 2.0, 2.0), (2.0, 2.01, 2.0), (3, 3, 2)])
 @pytest.mark.parametrize("order", list(itertools.permutations(range(3))))
-def test_slices_come_last_as_in_the_full_config(site: Path, spacing: Any, order: tuple[int, ...]) -> None:
+@pytest.mark.parametrize("slice_axis", ["auto", "widest", "axial", "coronal", "sagittal", 0, 1])
+def test_slices_come_last_as_in_the_full_config(
+    site: Path, spacing: Any, order: tuple[int, ...], slice_axis: Any
+) -> None:
     parser = ConfigParser()
     parser.read_config(str(site / "configs" / STANDALONE))
+    parser["slice_axis"] = slice_axis
     affine = make_affine(spacing, 3, (4, 5, 6))[:, [*order, 3]]
     data = torch.arange(4.0 * 5 * 6).reshape(1, 4, 5, 6).permute(0, *(i + 1 for i in order))
     scan = MetaTensor(data, affine=affine, meta={"original_affine": affine})
     out = parser.get_parsed_content("slices_last")({"image": scan})["image"]
-    expected = ThroughPlaneLast()(scan)
+    expected = ThroughPlaneLast(slice_axis)(scan)
     assert torch.equal(out.as_tensor(), expected.as_tensor())
     np.testing.assert_allclose(out.affine, expected.affine, rtol=0, atol=1e-9)
     back = parser.get_parsed_content("slices_back")({"pred": out})["pred"]

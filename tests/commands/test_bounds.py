@@ -113,7 +113,9 @@ def test_the_same_file_only_when_asked(file: Path, capsys: pytest.CaptureFixture
 
 
 def test_per_slice(file: Path) -> None:
-    assert run(file, "--per", "slice", "--method", "range", "--output", str(file), "--overwrite") == 0
+    options = ["--per", "slice", "--method", "range", "--output", str(file), "--overwrite"]
+    # the strokes made here fill a part of one sagittal slice, which would be taken
+    assert run(file, *options, "--slice_axis", "axial") == 0
     found = json.loads(file.read_text())["size_bounds"]
     # 20 mm2 a pixel; every slice that has the class counts
     assert found["unit"] == "mm2"

@@ -104,6 +104,8 @@ def test_clean_list(folder: Path, capsys: pytest.CaptureFixture) -> None:
     assert main(["check", str(folder / "datalist.json")]) == 0
     out, err = capsys.readouterr()
     assert out.splitlines() == [
+        "slices: axial along voxel axis 2 (4 cases), the axis of the widest voxels, as 2 cases with strokes show",
+        "",
         "split       patients  cases  slices  full  weak  tags  bounds  none",
         "training           4      4      64     1     2     0       1     0",
         "validation         2      2      32     1     1     0       0     0",

@@ -13,6 +13,7 @@ from scipy.spatial.transform import Rotation
 
 from sizeloss_monai.data import DataError, SimpleITKReader
 from sizeloss_monai.data.grid import Grid, read_grid
+from sizeloss_monai.data.slice_axis import through_plane_axis
 from sizeloss_monai.transforms import ThroughPlaneLast, VoxelSize
 
 SHAPE = (6, 5, 4)
@@ -37,10 +38,11 @@ def test_sizes_do_not_depend_on_the_orientation(spacing: tuple, angles: tuple, m
     grid = Grid.of(shape, affine_of(spacing, angles, mirrored))
     assert grid is not None
     assert grid.spacing == pytest.approx(spacing)
-    assert grid.image_size("volume", "mL") == pytest.approx(np.prod(spacing) * np.prod(shape) / 1000)
-    in_plane = [axis for axis in range(3) if axis != grid.axis]
-    assert grid.image_size("slice", "mm2") == pytest.approx(np.prod([spacing[i] * shape[i] for i in in_plane]))
-    assert grid.image_size("slice", "voxels") * grid.num_slices == np.prod(shape)
+    axis = through_plane_axis(grid.spacing)
+    assert grid.image_size("volume", "mL", axis) == pytest.approx(np.prod(spacing) * np.prod(shape) / 1000)
+    in_plane = [other for other in range(3) if other != axis]
+    assert grid.image_size("slice", "mm2", axis) == pytest.approx(np.prod([spacing[i] * shape[i] for i in in_plane]))
+    assert grid.image_size("slice", "voxels", axis) * shape[axis] == np.prod(shape)
 
 
 def test_sizes_under_shear() -> None:
@@ -55,7 +57,7 @@ def test_sizes_under_shear() -> None:
         grid = Grid.of(SHAPE, affine)
         assert grid is not None
         assert grid.voxel_mm3 == pytest.approx(1.5 * 2 * 8)
-        assert grid.pixel_mm2 == pytest.approx(1.5 * 2)
+        assert grid.pixel_mm2(2) == pytest.approx(1.5 * 2)
 
 
 @settings(max_examples=40)
@@ -65,7 +67,7 @@ def test_slices_are_those_of_training(spacing: list[float], angles: tuple[float,
     moved = ThroughPlaneLast()(MetaTensor(np.zeros((1, 4, 5, 6)), affine=affine))
     grid = Grid.of((4, 5, 6), affine)
     assert grid is not None
-    assert moved.shape[-1] == grid.num_slices
+    assert moved.shape[-1] == grid.shape[through_plane_axis(grid.spacing)]
 
 
 @pytest.mark.parametrize("affine", [np.zeros((4, 4)), np.full((4, 4), np.nan), np.eye(3)])
@@ -83,10 +85,10 @@ def test_the_header_says_the_same_as_the_volume(tmp_path: Path, name: str) -> No
     found, expected = read_grid(str(tmp_path / name)), Grid.of(volume.shape, volume.affine)
     assert found is not None
     assert expected is not None
-    assert (found.shape, found.axis) == (expected.shape, expected.axis) == (SHAPE, 1)
+    assert found.shape == expected.shape == SHAPE
     assert found.spacing == pytest.approx(expected.spacing, rel=1e-5)
     assert found.voxel_mm3 == pytest.approx(0.7 * 3.0 * 1.2, rel=1e-5)
-    assert found.pixel_mm2 == pytest.approx(0.7 * 1.2, rel=1e-5)
+    assert found.pixel_mm2(1) == pytest.approx(0.7 * 1.2, rel=1e-5)
 
 
 @pytest.mark.parametrize("name", ["gone.nii", "gone.mha", "text.nii", "text.mha"])

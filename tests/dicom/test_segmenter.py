@@ -20,7 +20,7 @@ from sizeloss_monai.data.phantoms import make_cine_phantom
 from sizeloss_monai.dicom import BundleDescription, DicomSegmenter, read_instances, read_volume, split_phases
 from tests.support import ROOT
 from tests.support.bundle_runs import CINE, make_workflow
-from tests.support.dicom_series import write_series
+from tests.support.dicom_series import NORMAL, write_series
 
 BUNDLE = ROOT / "bundles" / CINE
 
@@ -62,6 +62,23 @@ def test_same_mask_as_by_nifti(cine, segmenter, tmp_path):
         np.testing.assert_allclose(mask.affine, np.asarray(phase.mask.affine), atol=1e-4)
         frames = phase.segmentation.get_volume(combine_segments=True)
         assert frames.array.sum() == np.count_nonzero(mask.dataobj)
+
+
+def test_slices_are_those_of_the_series(tmp_path):
+    # of a voxel of 2.0 x 2.0 x 1.5 mm the widest axis would be another
+    def change(instance, number):
+        instance.PixelSpacing = [2.0, 2.0]
+        instance.ImagePositionPatient = [round(float(value), 5) for value in 1.5 * number * NORMAL]
+        instance.SliceThickness = 1.5
+
+    image = make_cine_phantom(3, "ED", num_slices=6)[0]
+    series = write_series(tmp_path, np.rint(image).astype(np.uint16).transpose(2, 1, 0)[None], change)
+    segmenter = DicomSegmenter(BUNDLE, device="cpu")
+    seen = []
+    segmenter.evaluator.network.register_forward_pre_hook(lambda module, inputs: seen.append(tuple(inputs[0].shape)))
+    (phase,) = segmenter.segment(series)
+    assert phase.mask.shape == image.shape
+    assert sum(shape[0] for shape in seen) == 6, "one slice each of the series"
 
 
 def test_summary_and_segmentation_agree(cine, segmenter):

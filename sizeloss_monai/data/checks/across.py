@@ -63,8 +63,8 @@ def outlier_findings(cases: Sequence[CaseFacts]) -> list[Finding]:
     findings: dict[str, Finding] = {}
     grids = [(case, case.grid) for case in cases if case.grid is not None]
     for name, values in (
-        ("in plane", [math.sqrt(grid.pixel_mm2) for _, grid in grids]),
-        ("between slices", [grid.spacing[grid.axis] for _, grid in grids]),
+        ("in plane", [math.sqrt(grid.pixel_mm2(case.slice_axis)) for case, grid in grids]),
+        ("between slices", [grid.spacing[case.slice_axis] for case, grid in grids]),
     ):
         for index, median in _outliers(values, _MAX_SPACING_RATIO):
             case, grid = grids[index]

@@ -8,7 +8,7 @@ from typing import Any
 
 from sizeloss_monai.data.datalists import SECTIONS
 from sizeloss_monai.data.findings import DataError, Finding, Place, listed
-from sizeloss_monai.transforms import LARGEST_ID
+from sizeloss_monai.transforms.label_ids import LARGEST_ID
 
 __all__ = ["Classes", "label_ids_of", "read_classes"]
 

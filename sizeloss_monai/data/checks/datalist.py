@@ -21,12 +21,14 @@ from sizeloss_monai.data.checks.classes import Classes, read_classes
 from sizeloss_monai.data.checks.facts import ANNOTATIONS, CaseFacts, gather_facts
 from sizeloss_monai.data.checks.keys import key_findings
 from sizeloss_monai.data.checks.size_bounds import bounds_findings
+from sizeloss_monai.data.checks.slice_axis import choose_slice_axis
 from sizeloss_monai.data.checks.summary import summarise
 from sizeloss_monai.data.checks.supervision import supervision_findings
 from sizeloss_monai.data.checks.tags import tag_findings
 from sizeloss_monai.data.datalists import SECTIONS, parse_datalist, section_findings
 from sizeloss_monai.data.findings import DataError, Finding, counted
 from sizeloss_monai.data.label_map import ids_by_class
+from sizeloss_monai.data.slice_axis import SliceAxis
 
 __all__ = ["CheckReport", "check_datalist", "check_used_data"]
 
@@ -39,7 +41,8 @@ class CheckReport:
 
     Args:
         findings: those of the list first, then case by case in the list's order; errors before warnings.
-        summary: see :py:func:`sizeloss_monai.data.checks.summary.summarise`.
+        summary: see :py:func:`sizeloss_monai.data.checks.summary.summarise`; and ``slice_axis``, where slices lie
+            (``taken``) and how that is known (``reason``).
     """
 
     findings: tuple[Finding, ...]
@@ -71,6 +74,7 @@ def check_datalist(
     num_workers: int = 0,
     progress: bool = False,
     label_ids: Sequence[int] | None = None,
+    slice_axis: Any = "auto",
 ) -> CheckReport:
     """Read every file of a data list once, and say what is wrong with each case and with all of them together.
 
@@ -83,27 +87,31 @@ def check_datalist(
         num_workers: number of threads that read; 0 reads in the calling one.
         progress: whether to show a progress bar, on stderr.
         label_ids: the ids that a training is told to expect of label files; defaults to those that the list names.
+        slice_axis: what the user says of where slices lie, as for :py:func:`choose_slice_axis`.
 
     Returns:
         The findings and a summary.
 
     Raises:
-        DataError: if the file cannot be read or is no data list at all.
+        DataError: if the file cannot be read or is no data list at all, or `slice_axis` is unknown.
     """
     datalist, findings = parse_datalist(path, base_dir)
     modality = datalist.get("modality")
     classes, of_classes = read_classes(datalist, label_ids)
+    slices = choose_slice_axis(datalist["training"], slice_axis, datalist, classes.unannotated, num_workers)
     cases, of_list = _findings_of(
         datalist,
         classes,
         [(section, item, ANNOTATIONS) for section in SECTIONS for item in datalist[section]],
         needed=("training", "validation"),
+        slice_axis=slices.taken,
         num_channels=len(modality) if isinstance(modality, Mapping) and modality else 1,
         num_workers=num_workers,
         progress=progress,
     )
-    found = _ranked([*findings, *of_classes, *of_list], cases)
-    return CheckReport(tuple(found), summarise(cases, classes, datalist))
+    found = _ranked([*findings, *of_classes, *slices.doubts, *of_list], cases)
+    summary = summarise(cases, classes, datalist) | {"slice_axis": {"taken": slices.taken, "reason": slices.reason}}
+    return CheckReport(tuple(found), summary)
 
 
 def check_used_data(
@@ -116,6 +124,7 @@ def check_used_data(
     by_mark: bool = False,
     use_masks: bool = False,
     mask_sections: Sequence[str] = (),
+    slice_axis: SliceAxis | None = "widest",
     num_workers: int = 0,
 ) -> None:
     """Refuse what :py:func:`check_datalist` calls an error, of what a training uses; log its warnings.
@@ -143,6 +152,7 @@ def check_used_data(
             ``weak`` one, no file of others. It may then lack any of `keys`.
         use_masks: with `by_mark`, whether a case without a mark is ``full`` where it has a mask.
         mask_sections: with `by_mark`, the sections in which every mask is used.
+        slice_axis: where slices lie; None where whole volumes are used, of which ``"widest"`` counts.
         num_workers: number of threads that read; 0 reads in the calling one.
 
     Raises:
@@ -160,6 +170,7 @@ def check_used_data(
         classes,
         [(name, item, used(name, item) if by_mark else keys) for name in sections for item in datalist[name]],
         needed=sections,
+        slice_axis="widest" if slice_axis is None else slice_axis,
         background_ids=ids_by_class(label_ids, target_ids).get(0, []),
         require_label=not by_mark,
         num_workers=num_workers,
@@ -179,6 +190,7 @@ def _findings_of(
     classes: Classes,
     items: Sequence[tuple[str, Mapping[str, Any], Sequence[str]]],
     needed: Sequence[str],
+    slice_axis: SliceAxis,
     num_channels: int = 1,
     background_ids: Collection[int] | None = None,
     require_label: bool = False,
@@ -192,6 +204,7 @@ def _findings_of(
         classes: the ids that annotations may have.
         items: section, entry, and keys of the annotations to read of each case.
         needed: the sections that must have cases.
+        slice_axis: where slices lie.
         num_channels: of the images.
         background_ids: see :py:func:`~sizeloss_monai.data.checks.size_bounds.bounds_findings`.
         require_label: whether a case must have those annotations.
@@ -204,7 +217,7 @@ def _findings_of(
 
     def gather(entry: tuple[str, Mapping[str, Any], Sequence[str]]) -> CaseFacts:
         section, item, keys = entry
-        return gather_facts(section, item, classes, num_channels, keys, require_label)
+        return gather_facts(section, item, classes, num_channels, keys, require_label, slice_axis)
 
     findings = key_findings(datalist)
     cases = for_every_case(gather, items, num_workers, progress)

@@ -15,7 +15,8 @@ from sizeloss_monai.data.checks.cases import read_case
 from sizeloss_monai.data.checks.classes import Classes
 from sizeloss_monai.data.findings import Finding, Place
 from sizeloss_monai.data.grid import Grid, grid_of
-from sizeloss_monai.transforms import whole_ids
+from sizeloss_monai.data.slice_axis import SliceAxis, slice_axis_of
+from sizeloss_monai.transforms.label_ids import whole_ids
 
 __all__ = ["ANNOTATIONS", "CaseFacts", "gather_facts"]
 
@@ -33,6 +34,7 @@ class CaseFacts:
         section: of the data list.
         item: the entry of the data list.
         grid: of the image; None where it is no 3D volume, or could not be read.
+        slice_axis: voxel axis that its slices are stacked along.
         counts: by key of an annotation on the image's grid, and by id, the number of voxels in each slice.
         intensity_range: difference of the image's 1st and 99th percentile; None where there is none above 0.
         digest: of the image's voxels.
@@ -42,6 +44,7 @@ class CaseFacts:
     section: str
     item: Mapping[str, Any]
     grid: Grid | None = None
+    slice_axis: int = 2
     counts: Mapping[str, Mapping[int, NDArray[np.int64]]] = field(default_factory=dict)
     intensity_range: float | None = None
     digest: str | None = None
@@ -52,11 +55,16 @@ class CaseFacts:
         """The name of the case."""
         return str(self.item["case"])
 
+    @property
+    def num_slices(self) -> int:
+        """The number of slices, 0 where the image is no 3D volume, or could not be read."""
+        return 0 if self.grid is None else self.grid.shape[self.slice_axis]
+
     def count(self, key: str, class_id: int) -> NDArray[np.int64] | None:
         """The number of voxels of a class in each slice, None where there is no such annotation."""
         if key not in self.counts or self.grid is None:
             return None
-        return self.counts[key].get(class_id, np.zeros(self.grid.num_slices, dtype=np.int64))
+        return self.counts[key].get(class_id, np.zeros(self.num_slices, dtype=np.int64))
 
 
 def gather_facts(
@@ -66,6 +74,7 @@ def gather_facts(
     num_channels: int = 1,
     keys: Sequence[str] = ANNOTATIONS,
     require_label: bool = False,
+    slice_axis: SliceAxis = "widest",
 ) -> CaseFacts:
     """Read the files of a case once.
 
@@ -76,6 +85,7 @@ def gather_facts(
         num_channels: of the image.
         keys: of the annotations to read.
         require_label: whether the case must have all of them.
+        slice_axis: where slices lie.
 
     Returns:
         What is known of the case, and what is wrong with its files.
@@ -95,11 +105,13 @@ def gather_facts(
     grid = grid_of(image)
     where = Place(str(item["case"]), "image")
     counts = {}
+    axis = 2
     if grid is not None:
+        axis = slice_axis_of(grid.spacing, grid.affine, slice_axis)
         for key in keys:
             codes = {code for of_key, code in bad if of_key == key}
             if key in volumes and not codes & {"dimensions", "not-integer", "shape"}:
-                counts[key] = _count_ids(volumes[key], grid.axis)
+                counts[key] = _count_ids(volumes[key], axis)
     if "label" in counts and classes.unannotated == 0 and classes.background and 0 in counts["label"]:
         of_label = counts["label"]  # of a full mask, 0 is the background
         of_label[classes.background] = of_label.pop(0) + of_label.get(classes.background, 0)
@@ -109,7 +121,7 @@ def gather_facts(
         if not intensity_range:
             found = f"the same value, {float(image.flatten()[0]):g}, in all voxels"
             findings.append(where.error("constant", found, "an image"))
-    return CaseFacts(section, item, grid, counts, intensity_range or None, _digest(image), tuple(findings))
+    return CaseFacts(section, item, grid, axis, counts, intensity_range or None, _digest(image), tuple(findings))
 
 
 def _count_ids(label: MetaTensor, axis: int) -> dict[int, NDArray[np.int64]]:

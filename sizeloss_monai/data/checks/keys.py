@@ -11,7 +11,10 @@ from sizeloss_monai.data.findings import Finding, Place
 
 __all__ = ["key_findings"]
 
-_LIST_KEYS = {"name", "description", "labels", "modality", "layout", "seed", "unannotated", "size_bounds", *SECTIONS}
+_LIST_KEYS = {
+    *("name", "description", "labels", "modality", "layout", "seed", "unannotated", "size_bounds", "slice_axis"),
+    *SECTIONS,
+}
 _ITEM_KEYS = {
     *("image", "label", "weak_label", "size_bounds", "tags", "supervision"),
     *("case", "patient", "group"),

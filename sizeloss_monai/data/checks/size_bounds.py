@@ -109,7 +109,7 @@ def _compared(
                 findings += _tag_findings(bound, tag, where)
             if case.grid is None or (tag is not None and not tag):  # of an absent class the tag says all
                 continue
-            whole = case.grid.image_size(bound.per, bound.unit)
+            whole = case.grid.image_size(bound.per, bound.unit, case.slice_axis)
             problem = _image_problem(bound, whole)
             if problem and bound.own:
                 findings.append(_image_finding(bound, problem, f"({whole:.4g} {bound.unit})", where))
@@ -156,7 +156,7 @@ def _image_finding(bound: _Bound, problem: _Problem, of: str, where: Place) -> F
 
 def _annotation_findings(bound: _Bound, class_id: int, case: CaseFacts, grid: Grid, where: Place) -> list[Finding]:
     """How bounds contradict what is annotated; a weak annotation is a lower limit of the size."""
-    voxel_size = grid.voxel_size(bound.per, bound.unit)
+    voxel_size = grid.voxel_size(bound.per, bound.unit, case.slice_axis)
 
     def sizes_in(key: str) -> NDArray[np.float64]:
         """Of every slice that has the class, or of the volume; none where there is no such annotation."""

@@ -38,7 +38,7 @@ def summarise(cases: Sequence[CaseFacts], classes: Classes, datalist: Mapping[st
         splits[section] = {
             "patients": len({case.item["patient"] for case in of_section}),
             "cases": len(of_section),
-            "slices": sum(case.grid.num_slices for case in of_section if case.grid is not None),
+            "slices": sum(case.num_slices for case in of_section),
             **{mark: marks[mark] for mark in NEEDED},
         }
         for key in ANNOTATIONS:
@@ -60,7 +60,7 @@ def summarise(cases: Sequence[CaseFacts], classes: Classes, datalist: Mapping[st
 
 def _row(cases: Sequence[CaseFacts], key: str, ids: Sequence[int]) -> dict[str, Any]:
     """How much of some cases is annotated with one of these ids."""
-    num_slices = sum(case.grid.num_slices for case in cases if case.grid is not None)
+    num_slices = sum(case.num_slices for case in cases)
     num_voxels = sum(int(np.prod(case.grid.shape)) for case in cases if case.grid is not None)
     counts = [sum(case.counts[key].get(class_id, 0) for class_id in ids) + np.zeros(1, np.int64) for case in cases]
     return {

@@ -38,9 +38,9 @@ def tag_findings(facts: CaseFacts, classes: Classes) -> list[Finding]:
             findings.append(where.warning("tag-unused", f"a tag for {classes.shown(class_id)}", expected))
         if unknown or facts.grid is None:
             continue
-        beyond = [] if isinstance(tag, bool) else [i for i in sorted(set(tag)) if i >= facts.grid.num_slices]
+        beyond = [] if isinstance(tag, bool) else [i for i in sorted(set(tag)) if i >= facts.num_slices]
         if beyond:
-            expected = f"slices 0 to {facts.grid.num_slices - 1}"
+            expected = f"slices 0 to {facts.num_slices - 1}"
             found = f"{_slices(beyond)} for {classes.shown(class_id)}"
             findings.append(where.error("tag-slice", found, expected))
             continue

@@ -9,7 +9,7 @@ from monai.data import MetaTensor
 
 from sizeloss_monai.data.findings import Finding, Place, listed
 from sizeloss_monai.data.grid import grid_of
-from sizeloss_monai.transforms import LARGEST_ID, whole_ids
+from sizeloss_monai.transforms.label_ids import LARGEST_ID, whole_ids
 
 __all__ = ["grid_findings", "image_findings", "label_findings"]
 

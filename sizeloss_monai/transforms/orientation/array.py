@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any
 
 import nibabel as nib
@@ -11,31 +10,21 @@ from monai.data import MetaTensor
 from monai.transforms import InvertibleTransform, Orientation
 from monai.utils import TraceKeys, TransformBackends
 
-__all__ = ["ThroughPlaneLast", "through_plane_axis"]
+from sizeloss_monai.data.slice_axis import SliceAxis, parse_slice_axis, slice_axis_of
+
+__all__ = ["ThroughPlaneLast"]
 
 # of an affine to RAS, nibabel's and here Orientation's: left to itself the latter goes by the volume's `space`
 LABELS = (("L", "R"), ("P", "A"), ("I", "S"))
 
 
-def through_plane_axis(spacing: Sequence[float]) -> int:
-    """The axis that slices are stacked along: that of the widest spacing.
-
-    Args:
-        spacing: of the voxels along each axis, mm.
-
-    Returns:
-        Index of the axis; the last one where no axis is wider than that by more than 1 %, which may be rounding.
-    """
-    widest = max(spacing)
-    return list(spacing).index(widest) if widest > 1.01 * spacing[-1] else len(spacing) - 1
-
-
 class ThroughPlaneLast(InvertibleTransform):
-    """Permute a volume so that the axis with the widest voxel spacing comes last, and nothing else.
+    """Permute a volume so that the axis that its slices are stacked along comes last, and nothing else.
 
     A network that works slice by slice needs the slices along a known axis; files store them along any. Axes are
-    only permuted, never flipped or resampled, so that the inverse restores the input's grid exactly. Where no
-    axis is wider than the last one (isotropic volumes) the volume stays as it is.
+    only permuted, never flipped or resampled, so that the inverse restores the input's grid exactly. By default slices
+    are stacked along the axis of the widest spacing; where no axis is wider than the last one (isotropic volumes) the
+    volume stays as it is.
 
     Example:
         >>> scan = MetaTensor(torch.zeros(1, 6, 32, 32), affine=torch.diag(torch.tensor([10.0, 1.5, 1.5, 1.0])))
@@ -44,6 +33,16 @@ class ThroughPlaneLast(InvertibleTransform):
     """
 
     backend = [TransformBackends.TORCH]
+
+    def __init__(self, slice_axis: SliceAxis = "widest") -> None:
+        """
+        Args:
+            slice_axis: where slices lie; ``"auto"`` is ``"widest"``, as one volume alone has no strokes.
+
+        Raises:
+            ValueError: when `slice_axis` is unknown.
+        """
+        self.slice_axis = parse_slice_axis(slice_axis)
 
     def __call__(self, img: torch.Tensor) -> Any:
         """
@@ -55,7 +54,7 @@ class ThroughPlaneLast(InvertibleTransform):
         """
         if not isinstance(img, MetaTensor):
             raise TypeError(
-                f"img must be a MetaTensor, found {type(img).__name__}: without an affine no axis is wider."
+                f"img must be a MetaTensor, found {type(img).__name__}: without an affine its slices are not known."
             )
         out: Any = Orientation(axcodes=self._axcodes(img), labels=LABELS)(img)
         # the codes differ from scan to scan: whichever Orientation inverts this must not ask for its own record
@@ -69,11 +68,11 @@ class ThroughPlaneLast(InvertibleTransform):
         """
         return Orientation(axcodes="RAS", labels=LABELS).inverse(img)
 
-    @staticmethod
-    def _axcodes(img: MetaTensor) -> str:
-        """The volume's own axis codes, the widest axis moved to the end."""
+    def _axcodes(self, img: MetaTensor) -> str:
+        """The volume's own axis codes, that of the slices moved to the end."""
         spacing = torch.as_tensor(img.pixdim).tolist()
         order = list(range(len(spacing)))
-        order.append(order.pop(through_plane_axis(spacing)))
-        codes = nib.orientations.aff2axcodes(img.affine.numpy())
+        affine = img.affine.numpy()
+        order.append(order.pop(slice_axis_of(spacing, affine, self.slice_axis)))
+        codes = nib.orientations.aff2axcodes(affine)
         return "".join(codes[axis] for axis in order)

@@ -8,6 +8,7 @@ from typing import Any
 from monai.config import KeysCollection
 from monai.transforms import InvertibleTransform, MapTransform
 
+from sizeloss_monai.data.slice_axis import SliceAxis
 from sizeloss_monai.transforms.orientation.array import ThroughPlaneLast
 
 __all__ = ["ThroughPlaneLastD", "ThroughPlaneLastDict", "ThroughPlaneLastd"]
@@ -18,14 +19,17 @@ class ThroughPlaneLastd(MapTransform, InvertibleTransform):
 
     backend = ThroughPlaneLast.backend
 
-    def __init__(self, keys: KeysCollection, allow_missing_keys: bool = False) -> None:
+    def __init__(
+        self, keys: KeysCollection, slice_axis: SliceAxis = "widest", allow_missing_keys: bool = False
+    ) -> None:
         """
         Args:
             keys: volumes.
+            slice_axis: as for :class:`ThroughPlaneLast`.
             allow_missing_keys: whether a key may be absent.
         """
         super().__init__(keys, allow_missing_keys)
-        self.converter = ThroughPlaneLast()
+        self.converter = ThroughPlaneLast(slice_axis)
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
         """
