@@ -28,7 +28,6 @@ MODULES = {"dicomweb-client": "dicomweb_client", "pytorch-ignite": "ignite", "py
 OWN_ENVIRONMENTS = {"monai_label", "monai_deploy"}
 # needed at run time without an import of ours
 INDIRECT = {
-    "fire": "the command line `python -m monai.bundle`",
     "pyyaml": "MONAI reads the bundles' YAML configs with it",
     "scikit-image": "MONAI's KeepLargestConnectedComponent, in the bundle's inference",
     "tensorboard": "torch.utils.tensorboard, for MONAI's TensorBoard handlers and ours",

@@ -17,6 +17,7 @@ SLICES_LAST = (
     '    - {_target_: sizeloss_monai.transforms.ThroughPlaneLastd, keys: image, slice_axis: "@decided_slice_axis"}\n'
 )
 SAVED = "    - _target_: SaveImaged\n"
+WRITER = "      writer: sizeloss_monai.data.MaskWriter # with the placement of the scan's own header\n"
 # of `standalone.yaml`, what a bundle without `SLICES_LAST` has no use for
 OF_SLICES = "\n".join(
     [
@@ -34,7 +35,8 @@ def standalone_config(inference: str) -> str:
 
     `standalone.yaml` has the blocks. MONAI has no counterpart of `ThroughPlaneLastd`, and does not invert functions in
     a config (`Lambdad` ignores its `inv_func`): one function brings the slices' axis to the end, and another brings it
-    back before masks are saved.
+    back before masks are saved. MONAI's own reader and writer keep one placement, in mm: a scan whose header holds
+    others is refused.
 
     Args:
         inference: text of a bundle's `inference.yaml`.
@@ -46,7 +48,7 @@ def standalone_config(inference: str) -> str:
         ValueError: when it would still need our package, or lacks what the checks come after.
     """
     text = merge_yaml(inference, BLOCKS.read_text(encoding="utf-8"))
-    places = {LOADED: LOADED + '    - "@check_scan"\n'}
+    places = {LOADED: LOADED + '    - "@check_scan"\n', WRITER: ""}
     if SLICES_LAST in text:
         places |= {SLICES_LAST: '    - "@slices_last"\n', SAVED: '    - "@slices_back"\n' + SAVED}
     else:

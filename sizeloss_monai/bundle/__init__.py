@@ -1,5 +1,6 @@
 """What bundle configs use beside MONAI's own components."""
 
+from sizeloss_monai.bundle.as_typed import literal, use_what_was_typed
 from sizeloss_monai.bundle.clear_errors import install_clear_errors
 from sizeloss_monai.bundle.config_check import ConfigError, cases_handed_over, check_config, check_that, unused_names
 from sizeloss_monai.bundle.label_map import check_label_map
@@ -9,6 +10,7 @@ from sizeloss_monai.bundle.output_dir import (
     last_epoch,
     latest_checkpoint,
     prepare_output_dir,
+    release_output_dir,
 )
 from sizeloss_monai.bundle.pixdim_check import check_pixdim
 from sizeloss_monai.bundle.run_record import record_run
@@ -30,7 +32,10 @@ __all__ = [
     "last_epoch",
     "latest_checkpoint",
     "prepare_output_dir",
+    "literal",
     "record_run",
+    "release_output_dir",
     "trained_slice_axis",
     "unused_names",
+    "use_what_was_typed",
 ]

@@ -63,7 +63,7 @@ def unused_names(config: dict[str, Any], also_known: Sequence[str] = ()) -> dict
     return {name: difflib.get_close_matches(name, known, n=2) for name in names if name not in known}
 
 
-def _running_parser() -> ConfigParser:
+def running_parser() -> ConfigParser:
     """The parser that is evaluating the caller: MONAI gives an item of a config no other handle on it."""
     for frame, _ in traceback.walk_stack(inspect.currentframe()):
         candidate = frame.f_locals.get("self")
@@ -72,13 +72,18 @@ def _running_parser() -> ConfigParser:
     raise RuntimeError("this must be run as an item of a bundle's config, such as one of `initialize`.")
 
 
-def _overridden() -> set[str]:
-    """Ids that ``monai.bundle.run`` was given values for, and those above them; a workflow keeps no list of them."""
+def given_to_run() -> dict[str, Any]:
+    """What ``monai.bundle.run`` was given in place of the config files' values; a workflow keeps no list of it."""
     for frame, _ in traceback.walk_stack(inspect.currentframe()):
         if frame.f_code is run.__code__:
-            parts = [ReferenceResolver.normalize_id(name).split(ID_SEP_KEY) for name in frame.f_locals["override"]]
-            return {ID_SEP_KEY.join(part[:end]) for part in parts for end in range(1, len(part) + 1)}
-    return set()
+            return dict(frame.f_locals["override"])
+    return {}
+
+
+def _overridden() -> set[str]:
+    """Ids that ``monai.bundle.run`` was given values for, and those above them."""
+    parts = [ReferenceResolver.normalize_id(name).split(ID_SEP_KEY) for name in given_to_run()]
+    return {ID_SEP_KEY.join(part[:end]) for part in parts for end in range(1, len(part) + 1)}
 
 
 def check_config(also_known: Sequence[str] = (), optional: Sequence[str] = ()) -> None:
@@ -94,7 +99,7 @@ def check_config(also_known: Sequence[str] = (), optional: Sequence[str] = ()) -
     Raises:
         ConfigError: names each unused id and the known one most like it, or a switch given as text.
     """
-    config = _running_parser().get()
+    config = running_parser().get()
     # the command line gives `--resume false` as a text, and any text counts as true
     texts = [name for name, value in config.items() if isinstance(value, str) and value.lower() == "false"]
     if texts:
@@ -127,7 +132,7 @@ def cases_handed_over(data_id: str = "train#dataset#data") -> bool:
     Returns:
         Whether it is a list, not an expression, of which not every case has a ``case``.
     """
-    cases = _running_parser().get(data_id)
+    cases = running_parser().get(data_id)
     return isinstance(cases, list) and not all("case" in case for case in cases)
 
 

@@ -3,14 +3,31 @@
 from __future__ import annotations
 
 import logging
+import os
 import re
+import shutil
 import zipfile
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import torch
+from filelock import FileLock, Timeout
 from torch import nn
 
-__all__ = ["OutputDirError", "check_checkpoint", "last_epoch", "latest_checkpoint", "prepare_output_dir"]
+from sizeloss_monai.data.whole_files import UNFINISHED
+
+__all__ = [
+    "OutputDirError",
+    "check_checkpoint",
+    "last_epoch",
+    "latest_checkpoint",
+    "prepare_output_dir",
+    "release_output_dir",
+]
+
+LOCK = ".lock"  # held while a run writes into its folder; the system lets go of it however the process ends
+_held: dict[str, FileLock] = {}  # by folder: those of this process
 
 logger = logging.getLogger(__name__)
 
@@ -87,6 +104,46 @@ def _is_whole(path: str) -> bool:
         return False
 
 
+def _read_weights(path: str | Path) -> dict[str, torch.Tensor]:
+    """A network's weights by name.
+
+    Raises:
+        OutputDirError: when there is no such file, it holds something else, or a weight is not a finite number.
+    """
+    if not Path(path).is_file():
+        raise OutputDirError(
+            f"checkpoint: found no file {str(path)!r}, expected a model's weights. Give --checkpoint, "
+            "or --bundle_root for the released ones."
+        )
+    try:
+        content: Any = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as err:  # the readers of zip archives, pickles and tensors each raise their own
+        raise OutputDirError(
+            f"checkpoint: {str(path)!r} cannot be read, expected a model's weights, as torch.save writes them. "
+            "Was it cut off, or is it another kind of file?"
+        ) from err
+    weights = content.get("model", content) if isinstance(content, Mapping) else content
+    if not isinstance(weights, Mapping) or not all(isinstance(value, torch.Tensor) for value in weights.values()):
+        raise OutputDirError(
+            f"checkpoint: found {_described(weights)} in {str(path)!r}, expected a model's weights: tensors by name."
+        )
+    for name, value in weights.items():
+        if value.is_floating_point() and not bool(torch.isfinite(value).all()):
+            raise OutputDirError(
+                f"checkpoint: found NaN or infinite weights in {str(path)!r} ({name!r}), expected finite ones: "
+                "its training diverged. Train again at a smaller --learning_rate."
+            )
+    return dict(weights)
+
+
+def _described(content: Any) -> str:
+    """What a checkpoint holds instead of weights."""
+    if not isinstance(content, Mapping):
+        return f"a {type(content).__name__}"
+    name, value = next((name, value) for name, value in content.items() if not isinstance(value, torch.Tensor))
+    return f"a {type(value).__name__} {name!r}"
+
+
 def check_checkpoint(path: str | Path, network: nn.Module | None = None, num_classes: int | None = None) -> None:
     """Raise where a model's weights are not, or do not fit the network. For a config's ``initialize``.
 
@@ -96,51 +153,109 @@ def check_checkpoint(path: str | Path, network: nn.Module | None = None, num_cla
         num_classes: of the network, to say so where it is all that differs.
 
     Raises:
-        OutputDirError: when there is no such file, or its weights have other shapes than the network's.
+        OutputDirError: when there is no such file, it does not hold a network's finite weights, or these have other
+            names or shapes than the network's.
     """
-    if not Path(path).is_file():
-        raise OutputDirError(
-            f"checkpoint: found no file {str(path)!r}, expected a model's weights. Give --checkpoint, "
-            "or --bundle_root for the released ones."
-        )
+    found = _read_weights(path)
     if network is None:
         return
-    content = torch.load(path, map_location="cpu", weights_only=True)
-    found, expected = content.get("model", content), network.state_dict()
+    expected = network.state_dict()
     differ = [name for name in expected if name in found and found[name].shape != expected[name].shape]
-    if not differ:
-        return
     pairs = [(tuple(found[name].shape), tuple(expected[name].shape)) for name in differ]
     # a size in a shape of another rank tells nothing
     sizes = {pair for old, new in pairs if len(old) == len(new) for pair in zip(old, new, strict=True)}
     sizes = {(old, new) for old, new in sizes if old != new}
-    if len(sizes) == 1 and next(iter(sizes))[1] == num_classes:
+    strange = sorted(expected.keys() ^ found.keys())
+    if not strange and len(sizes) == 1 and next(iter(sizes))[1] == num_classes:
         classes = next(iter(sizes))[0]
         raise OutputDirError(
             f"checkpoint: found {classes} classes in {str(path)!r}, expected {num_classes}: "
             f"give --num_classes {classes}."
         )
-    name = differ[0]
-    raise OutputDirError(
-        f"checkpoint: found weights of another network in {str(path)!r} ({name!r} is {list(found[name].shape)}), "
-        f"expected {list(expected[name].shape)}."
-    )
+    if differ:
+        name = differ[0]
+        raise OutputDirError(
+            f"checkpoint: found weights of another network in {str(path)!r} ({name!r} is {list(found[name].shape)}), "
+            f"expected {list(expected[name].shape)}."
+        )
+    if strange:
+        found_it = "is" if strange[0] in found else "is not"
+        raise OutputDirError(
+            f"checkpoint: found weights of another network in {str(path)!r}: {strange[0]!r} {found_it} among them, "
+            f"{len(found)} in all, expected {len(expected)}."
+        )
 
 
 def prepare_output_dir(output_dir: str | Path, resume: bool = False) -> None:
-    """Make the folder of a run, refusing one that already holds something unless the run is resumed.
+    """Make the folder of a run, and keep other processes from writing into it until this one ends.
+
+    What a killed run left unfinished is removed.
 
     Args:
         output_dir: may be absent.
         resume: whether the run goes on from what is there.
 
     Raises:
-        OutputDirError: when the folder is not empty and ``resume`` is false.
+        OutputDirError: when the folder is not empty and ``resume`` is false, when it cannot be made or written to, or
+            when another process writes into it.
     """
     folder = Path(output_dir)
-    if not resume and folder.is_dir() and any(path.name != "run.json" for path in folder.iterdir()):
+    try:
+        refused = not resume and folder.is_dir() and any(f.name not in ("run.json", LOCK) for f in folder.iterdir())
+        if not refused or (folder / LOCK).exists():
+            folder.mkdir(parents=True, exist_ok=True)
+            _lock(folder)
+        if not refused:
+            _remove_unfinished(folder)
+    except Timeout as err:
+        raise OutputDirError(
+            f"output_dir {str(folder)!r}: another run writes into it at this moment. Wait for its end, or give another "
+            "--output_dir."
+        ) from err
+    except OSError as err:
+        where = f" ({err.filename!r})" if err.filename and Path(err.filename) != folder else ""
+        raise OutputDirError(
+            f"output_dir {str(folder)!r} cannot be written to: {err.strerror or err}{where}. Give another --output_dir."
+        ) from err
+    if refused:
+        release_output_dir(folder)
         raise OutputDirError(
             f"output_dir {str(folder)!r} is not empty: its results would be overwritten. Give another --output_dir, "
             "or --resume true to use it again: training then goes on from its last checkpoint."
         )
-    folder.mkdir(parents=True, exist_ok=True)
+
+
+def _lock(folder: Path) -> None:
+    """Take the folder's lock, unless this process has it.
+
+    Raises:
+        Timeout: when another process has it.
+    """
+    key = os.path.realpath(folder)
+    if key not in _held:
+        lock = FileLock(folder / LOCK)
+        lock.acquire(timeout=0)
+        _held[key] = lock
+
+
+def release_output_dir(output_dir: str | Path) -> None:
+    """Let other processes write into a folder again. For a config's ``finalize``.
+
+    Args:
+        output_dir: of :py:func:`prepare_output_dir`; nothing is done where this process does not hold it.
+    """
+    lock = _held.pop(os.path.realpath(output_dir), None)
+    if lock is not None:
+        Path(lock.lock_file).unlink(missing_ok=True)  # while it is held: the next run makes its own
+        lock.release()
+
+
+def _remove_unfinished(folder: Path) -> None:
+    """Remove what a killed run left, except in folders that have a run of their own."""
+    for root, folders, files in os.walk(folder, topdown=True):
+        for name in [name for name in folders if name.startswith(UNFINISHED)]:
+            shutil.rmtree(Path(root, name))
+        folders[:] = [n for n in folders if not n.startswith(UNFINISHED) and not Path(root, n, LOCK).exists()]
+        for name in files:
+            if name.startswith(UNFINISHED):
+                Path(root, name).unlink()

@@ -15,6 +15,7 @@ from typing import Any
 import torch
 
 from sizeloss_monai.data.findings import DataError
+from sizeloss_monai.data.whole_files import write_whole
 
 __all__ = ["describe_run", "read_json", "read_starts", "record_run", "source_commit"]
 
@@ -70,11 +71,18 @@ def record_run(output_dir: str | Path, **settings: Any) -> None:
     Args:
         output_dir: of the run; must exist.
         settings: as of :py:func:`describe_run`.
+
+    Raises:
+        DataError: when the file of earlier starts is damaged.
+        OSError: when the file cannot be written.
     """
     file = Path(output_dir) / "run.json"
-    entries = json.loads(file.read_text()) if file.is_file() else []
+    try:
+        entries = read_starts(Path(output_dir)) if file.is_file() else []
+    except DataError as err:
+        raise DataError(f"{err} Move the file away to go on: a new one is written.") from err
     entries.append(describe_run(**settings))
-    file.write_text(json.dumps(entries, indent=2) + "\n")
+    write_whole(file, json.dumps(entries, indent=2) + "\n")
 
 
 def read_starts(run_dir: Path) -> list[dict[str, Any]]:

@@ -53,6 +53,7 @@ def _run(args: argparse.Namespace) -> int:
     """Check a data list, print what is wrong, and write the report."""
     from sizeloss_monai.data import check_datalist
     from sizeloss_monai.data.findings import counted
+    from sizeloss_monai.data.whole_files import write_whole
 
     output = args.output or args.datalist.with_name(f"{args.datalist.stem}_check.json")
     replaces = _is_earlier_report(output, args.datalist)
@@ -67,7 +68,7 @@ def _run(args: argparse.Namespace) -> int:
     print(_table(report))
     output.parent.mkdir(parents=True, exist_ok=True)
     text = json.dumps({"datalist": args.datalist.name, **report.as_dict()}, indent=2, ensure_ascii=False) + "\n"
-    output.write_text(text, encoding="utf-8")
+    write_whole(output, text)
     print(f"\n{counted(report.num_errors, 'error')}, {counted(report.num_warnings, 'warning')}.", end=" ")
     print(f"Report: {output}{' (replaces an earlier one)' if replaces else ''}")
     return 1 if report.num_errors else 0

@@ -17,6 +17,7 @@ from sizeloss_monai.data.draws import random_key
 from sizeloss_monai.data.findings import DataError, Finding, Place, counted, listed
 from sizeloss_monai.data.layouts import LAYOUTS, Item, detect_layout, layout_info, set_patients
 from sizeloss_monai.data.names import existing_path, expanded, image_stem, is_path, no_file_reason
+from sizeloss_monai.data.whole_files import write_whole
 
 __all__ = [
     "SECTIONS",
@@ -151,7 +152,7 @@ def save_datalist(datalist: Mapping[str, Any], path: PathLike, overwrite: bool =
             return
         raise FileExistsError(f"'{path}' exists with other content; ask for overwriting to replace it.")
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(text, encoding="utf-8")
+    write_whole(path, text)
 
 
 def load_datalist(path: PathLike, base_dir: PathLike | None = None) -> dict[str, Any]:

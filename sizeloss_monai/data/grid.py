@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import itertools
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -22,11 +23,11 @@ from monai.utils import ensure_tuple
 from numpy.typing import ArrayLike, NDArray
 
 from sizeloss_monai.data.findings import DataError
-from sizeloss_monai.data.headers import HeaderError, is_nifti, read_header
+from sizeloss_monai.data.headers import Header, HeaderError, is_nifti, read_header
 from sizeloss_monai.transforms.units.array import MM3_PER_ML
 from sizeloss_monai.transforms.units.functional import pixel_area, voxel_volume
 
-__all__ = ["TOLERANCE", "Grid", "grid_of", "itk_placement", "read_grid"]
+__all__ = ["TOLERANCE", "Grid", "check_itk_reads", "grid_of", "itk_placement", "read_grid"]
 
 TOLERANCE = 0.1
 """How far apart the first voxels of two grids may lie, in voxels.
@@ -94,6 +95,20 @@ class Grid:
         """The size of a whole slice (``per`` is ``"slice"``) or of the whole volume, in the unit of size bounds."""
         voxels = int(np.prod(self.shape)) // (self.shape[axis] if per == "slice" else 1)
         return voxels * self.voxel_size(per, unit, axis)
+
+    @property
+    def unsheared(self) -> NDArray[np.float64]:
+        """The affine with axes turned as little as makes them stand at right angles, the first voxel where it is."""
+        axes = self.affine[:3, :3] / np.asarray(self.spacing)
+        left, _, right = np.linalg.svd(axes)
+        affine = self.affine.copy()
+        affine[:3, :3] = left @ right * np.asarray(self.spacing)
+        return affine
+
+    @property
+    def leans(self) -> bool:
+        """Whether the axes are sheared, by more than :data:`TOLERANCE`. ITK reads no NIfTI file with such axes."""
+        return not _same_placement(self.affine, self.unsheared, self.shape)
 
     def apart_mm(self, other: Grid) -> float | None:
         """How far apart the corners of two grids of one shape lie.
@@ -184,6 +199,26 @@ def _itk_header(path: Path) -> sitk.ImageFileReader:
     reader.SetFileName(str(path))
     reader.ReadImageInformation()
     return reader
+
+
+def check_itk_reads(path: Path, header: Header) -> None:
+    """Check that ITK makes the same of a MetaImage or NRRD header as we do, before it allocates the voxels.
+
+    Args:
+        path: of the file.
+        header: of it.
+
+    Raises:
+        HeaderError: when ITK finds another number of voxels.
+        RuntimeError: when it cannot read the header.
+    """
+    reader = _itk_header(path)
+    numbers = math.prod(reader.GetSize()) * reader.GetNumberOfComponents()
+    if numbers != math.prod(header.shape) * header.channels:
+        raise HeaderError(
+            f"found {' x '.join(map(str, reader.GetSize()))} voxels by ITK's reading of the header, expected the "
+            f"{' x '.join(map(str, header.shape))} that its sizes say"
+        )
 
 
 def itk_placement(image: sitk.Image | sitk.ImageFileReader) -> NDArray[np.float64]:

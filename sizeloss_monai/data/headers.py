@@ -19,7 +19,7 @@ import nibabel as nib
 import numpy as np
 from nibabel.spatialimages import HeaderDataError
 
-__all__ = ["Header", "HeaderError", "is_nifti", "read_header"]
+__all__ = ["Header", "HeaderError", "is_nifti", "nifti_fields", "read_header"]
 
 _MIN_MM, _MAX_MM = 1e-5, 1e3
 """Voxels of a light microscope (0.01 um) to those of no scanner (1 m)."""
@@ -28,7 +28,10 @@ _MAX_ORIGIN_MM = 1e6
 
 _MAX_DIMENSIONS = 7  # NIfTI's limit; no scan has more
 _MAX_HEADER_BYTES = 1 << 20
+_MAX_FILE_BYTES = 1 << 40
 _UNITS_MM = {0: 1.0, 1: 1000.0, 2: 1.0, 3: 0.001}  # of xyzt_units: not said, metre, millimetre, micrometre
+_MAX_FORM_CODE = 5
+_MIN_SLOPE = 1e-15
 _METAIMAGE_TYPES = {
     "MET_CHAR": 1, "MET_UCHAR": 1, "MET_SHORT": 2, "MET_USHORT": 2, "MET_INT": 4, "MET_UINT": 4, "MET_LONG": 4,
     "MET_ULONG": 4, "MET_LONG_LONG": 8, "MET_ULONG_LONG": 8, "MET_FLOAT": 4, "MET_DOUBLE": 8,
@@ -43,7 +46,7 @@ _NRRD_TYPES = {
 }
 _NRRD_BYTES = {name: size for size, names in _NRRD_TYPES.items() for name in names.split(", ")}
 
-Encoding = Literal["raw", "gzip", "zlib", "bzip2", "text"]
+Encoding = Literal["raw", "gzip", "zlib", "text"]
 
 
 class HeaderError(OSError):
@@ -60,7 +63,8 @@ class Header:
         voxel_bytes: bytes of a voxel, all its channels.
         encoding: of the voxels.
         offset: bytes before the voxels in their file; None where they are its last bytes.
-        voxel_files: the files that hold the voxels; empty where the format names them in a way that is left to ITK.
+        voxel_files: the files that hold the voxels, equal shares of them.
+        packed_bytes: of compressed voxels, where the header says how many; None where it does not.
         forms: NIfTI only: every placement that the header holds, ``[4, 4]`` from voxel indices to mm in RAS, the one
             that counts first.
         notes: what contradicts itself, and which of it is taken.
@@ -72,6 +76,7 @@ class Header:
     encoding: Encoding
     offset: int | None
     voxel_files: tuple[Path, ...]
+    packed_bytes: int | None = None
     forms: Mapping[str, np.ndarray] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
 
@@ -136,39 +141,21 @@ def _check_affine(affine: np.ndarray, what: str) -> None:
 # ---------------------------------------------------------------------------------------------------------------- NIfTI
 
 
-def _nifti(path: Path) -> Header:
-    with path.open("rb") as file:
-        packed = file.read(2) == b"\x1f\x8b"
-    if packed != path.name.lower().endswith(".gz"):
-        found, expected = ("gzip", "plain") if packed else ("no gzip", "gzip")
-        raise HeaderError(f"found {found} data in '{path.name}', expected {expected} data by its name")
+def nifti_fields(path: Path) -> nib.Nifti1Header:
+    """The header of a NIfTI file as it stands, with nothing repaired.
+
+    Args:
+        path: of the file.
+
+    Raises:
+        HeaderError: when there is no header of a NIfTI file of one piece.
+    """
+    packed = _is_packed(path)
     try:
         with gzip.open(path, "rb") if packed else path.open("rb") as stream:
             block = stream.read(nib.nifti2.header_dtype.itemsize)
     except (EOFError, zlib.error) as err:
         raise HeaderError("the file is truncated or damaged: its header does not unpack") from err
-    header = _nifti_fields(block)
-    num = int(header["dim"][0])
-    if not 1 <= num <= _MAX_DIMENSIONS:
-        raise HeaderError(f"found {num} dimensions in the header, expected 1 to {_MAX_DIMENSIONS}")
-    shape = tuple(int(size) for size in header["dim"][1 : num + 1])
-    _check_shape(shape)
-    try:
-        dtype = header.get_data_dtype()
-        header.get_slope_inter()
-    except HeaderDataError as err:
-        raise HeaderError(f"found a header that cannot be used ({err}), expected a NIfTI header") from err
-    if dtype.kind not in "iufb":
-        raise HeaderError(f"found voxels of type {dtype}, expected real numbers")
-    offset = float(header["vox_offset"])
-    if not (math.isfinite(offset) and header.sizeof_hdr <= offset < 1 << 31):
-        raise HeaderError(f"found the voxels at byte {offset:g}, expected them behind the header")
-    forms, notes = _nifti_forms(header)
-    return Header(shape, 1, dtype.itemsize, "gzip" if packed else "raw", int(offset), (path,), forms, notes)
-
-
-def _nifti_fields(block: bytes) -> nib.Nifti1Header:
-    """The header as it stands, with nothing repaired."""
     for cls in (nib.Nifti1Header, nib.Nifti2Header):
         size = cls.template_dtype.itemsize
         for order in ("<", ">"):
@@ -181,12 +168,52 @@ def _nifti_fields(block: bytes) -> nib.Nifti1Header:
     raise HeaderError("found no NIfTI header at the start of the file, expected one")
 
 
+def _is_packed(path: Path) -> bool:
+    """Whether a file is compressed; raises where its name says otherwise."""
+    with path.open("rb") as file:
+        packed = file.read(2) == b"\x1f\x8b"
+    if packed != path.name.lower().endswith(".gz"):
+        found, expected = ("gzip", "plain") if packed else ("no gzip", "gzip")
+        raise HeaderError(f"found {found} data in '{path.name}', expected {expected} data by its name")
+    return packed
+
+
+def _nifti(path: Path) -> Header:
+    header = nifti_fields(path)
+    num = int(header["dim"][0])
+    if not 1 <= num <= _MAX_DIMENSIONS:
+        raise HeaderError(f"found {num} dimensions in the header, expected 1 to {_MAX_DIMENSIONS}")
+    shape = tuple(int(size) for size in header["dim"][1 : num + 1])
+    _check_shape(shape)
+    try:
+        dtype = header.get_data_dtype()
+        header.get_slope_inter()
+    except KeyError as err:
+        raise HeaderError(f"found the unknown code {err} for the type of voxels, expected one of NIfTI's") from err
+    except HeaderDataError as err:
+        raise HeaderError(f"found a header that cannot be used ({err}), expected a NIfTI header") from err
+    slope = abs(float(header["scl_slope"]))
+    if 0 < slope < _MIN_SLOPE:  # ITK takes 1 then
+        raise HeaderError(f"found the scl_slope {slope:g}, expected one that matters, or 0 for none")
+    if dtype.kind not in "iufb":
+        raise HeaderError(f"found voxels of type {dtype}, expected real numbers")
+    offset = float(header["vox_offset"])
+    if not (math.isfinite(offset) and header.sizeof_hdr <= offset < 1 << 31):
+        raise HeaderError(f"found the voxels at byte {offset:g}, expected them behind the header")
+    forms, notes = _nifti_forms(header)
+    encoding: Encoding = "gzip" if path.name.lower().endswith(".gz") else "raw"
+    return Header(shape, 1, dtype.itemsize, encoding, int(offset), (path,), forms=forms, notes=notes)
+
+
 def _nifti_forms(header: nib.Nifti1Header) -> tuple[dict[str, np.ndarray], tuple[str, ...]]:
     """Every placement in mm, the one that counts first: sform, else qform, else pixdim; and what contradicts it.
 
     A qform's zooms are pixdim's, by definition of the format; an sform's are its own.
     """
     notes = []
+    for name in ("sform_code", "qform_code"):
+        if not 0 <= int(header[name]) <= _MAX_FORM_CODE:  # nibabel drops such a form, ITK takes it
+            raise HeaderError(f"found the {name} {int(header[name])}, expected 0 to {_MAX_FORM_CODE}")
     unit = int(header["xyzt_units"]) & 7
     if unit not in _UNITS_MM:
         notes.append(f"the header's unit of length has the unknown code {unit}: millimetres are taken")
@@ -240,7 +267,7 @@ def _shown(numbers: Sequence[float] | np.ndarray) -> str:
 
 
 def _metaimage(path: Path) -> Header:
-    fields, offset = _metaimage_fields(path)
+    fields, offset, rest = _metaimage_fields(path)
     number = _integers(fields, "NDims", 1)[0]
     if not 1 <= number <= _MAX_DIMENSIONS:
         raise HeaderError(f"found {number} dimensions in the header, expected 1 to {_MAX_DIMENSIONS}")
@@ -271,19 +298,69 @@ def _metaimage(path: Path) -> Header:
     elif fields.get("CompressedData", "").lower() == "true":
         encoding = "zlib"
     name = fields["ElementDataFile"]
-    files: tuple[Path, ...] = ()
-    if name.upper() == "LOCAL":
-        files = (path,)
-    elif name.split()[0].upper() != "LIST" and "%" not in name:  # a list or a pattern of slices is left to ITK
-        files, offset = (path.parent / name,), 0
-        if "HeaderSize" in fields:
-            skipped = _integers(fields, "HeaderSize", 1)[0]
-            offset = None if skipped < 0 else skipped
-    return Header(shape, channels, _METAIMAGE_TYPES[element] * channels, encoding, offset, files)
+    local = name.upper() == "LOCAL"
+    packed = None
+    if encoding == "zlib" and "CompressedDataSize" in fields:
+        packed = _integers(fields, "CompressedDataSize", 1)[0]
+        if not 0 <= packed < _MAX_FILE_BYTES:  # ITK allocates it
+            raise HeaderError(f"found the CompressedDataSize {packed}, expected bytes of a file")
+    if encoding == "zlib" and local and not packed:  # ITK then unpacks something else, and says nothing
+        raise HeaderError("found no CompressedDataSize above 0 in the header, expected it")
+    skipped = _integers(fields, "HeaderSize", 1)[0] if "HeaderSize" in fields else 0
+    if (skipped > 0 and local) or (skipped < 0 and encoding != "raw"):
+        raise HeaderError(f"found the HeaderSize {skipped}, expected one that leads to the voxels")
+    files = (path,) if local else _several(path, name, rest, shape)
+    if not local:
+        offset = skipped
+    return Header(
+        shape,
+        channels,
+        _METAIMAGE_TYPES[element] * channels,
+        encoding,
+        None if skipped < 0 else offset,
+        files if encoding == "raw" else _only(files, encoding),
+        packed,
+    )
 
 
-def _metaimage_fields(path: Path) -> tuple[dict[str, str], int | None]:
-    """The header's fields, and the position behind it."""
+def _only(files: tuple[Path, ...], encoding: str) -> tuple[Path, ...]:
+    if len(files) > 1:
+        raise HeaderError(f"found {encoding} voxels in {len(files)} files, expected one file, or raw voxels")
+    return files
+
+
+def _several(path: Path, name: str, rest: list[str], shape: tuple[int, ...]) -> tuple[Path, ...]:
+    """The files of voxels that a header names: one, a pattern ``NAME%03dNAME FIRST LAST STEP``, or a list of lines.
+
+    Args:
+        path: of the header.
+        name: what it says of the files.
+        rest: the lines after that.
+        shape: of the voxels. A file holds one index of the last axis, where no number of dimensions says otherwise.
+    """
+    words = name.split()
+    if words[0].upper() == "LIST":
+        names = [line.strip() for line in rest if line.strip()]
+        dims = words[1:2]
+    elif "%" in name:
+        first, last, step = _integers({"pattern": " ".join(words[1:4])}, "pattern", 3)
+        if not (re.fullmatch(r"[^%]*%0?\d?d[^%]*", words[0]) and step > 0 and 0 <= last - first < 1 << 16):
+            raise HeaderError(
+                f"found the voxels' files '{name[:80]}', expected a pattern such as 'slice%03d.raw 1 9 1'"
+            )
+        names = [words[0] % number for number in range(first, last + 1, step)]
+        dims = words[4:5]
+    else:
+        return (path.parent / name,)
+    held = _integers({"dimensions of a file": dims[0]}, "dimensions of a file", 1)[0] if dims else len(shape) - 1
+    expected = math.prod(shape[max(held, 0) :])
+    if len(names) != expected:  # ITK reads what there is
+        raise HeaderError(f"found {len(names)} files of voxels in the header, expected {expected}")
+    return tuple(path.parent / name for name in names)
+
+
+def _metaimage_fields(path: Path) -> tuple[dict[str, str], int | None, list[str]]:
+    """The header's fields, the position behind it, and where it ends with a list of files, those lines."""
     fields: dict[str, str] = {}
     with path.open("rb") as file:
         while file.tell() < _MAX_HEADER_BYTES:
@@ -291,11 +368,15 @@ def _metaimage_fields(path: Path) -> tuple[dict[str, str], int | None]:
             key, equals, value = line.decode("latin-1").partition("=")
             if not line or not (equals or not line.strip()):
                 break
+            if key.strip() in fields and key.strip() != "Comment":
+                raise HeaderError(f"found the field {key.strip()[:80]} twice in the header, expected it once")
             fields[key.strip()] = value.strip()
             if "ElementDataFile" in fields:
                 if not fields["ElementDataFile"]:
                     break
-                return fields, file.tell()
+                listed = fields["ElementDataFile"].upper().startswith("LIST")
+                rest = file.read(_MAX_HEADER_BYTES).decode("latin-1").splitlines() if listed else []
+                return fields, file.tell(), rest
     raise HeaderError("found no ElementDataFile, expected a MetaImage header that ends with it")
 
 
@@ -309,7 +390,8 @@ def _numbers(fields: Mapping[str, str], key: str, count: int) -> np.ndarray:
     except ValueError:
         values = np.empty(0)
     if len(values) != count or not np.isfinite(values).all():
-        raise HeaderError(f"found the {key} '{fields[key][:80]}', expected {count} finite numbers")
+        expected = f"{count} finite numbers" if count > 1 else "a finite number"
+        raise HeaderError(f"found the {key} '{fields[key][:80]}', expected {expected}")
     return values
 
 
@@ -318,7 +400,7 @@ def _integers(fields: Mapping[str, str], key: str, count: int) -> tuple[int, ...
         raise HeaderError(f"found no {key} in the header, expected it")
     values = _numbers(fields, key, count)
     if not (values == np.rint(values)).all():
-        raise HeaderError(f"found the {key} '{fields[key][:80]}', expected {count} integers")
+        raise HeaderError(f"found the {key} '{fields[key][:80]}', expected {'integers' if count > 1 else 'an integer'}")
     return tuple(int(value) for value in values)
 
 
@@ -326,7 +408,7 @@ def _integers(fields: Mapping[str, str], key: str, count: int) -> tuple[int, ...
 
 
 def _nrrd(path: Path) -> Header:
-    fields, offset = _nrrd_fields(path)
+    fields, offset, rest = _nrrd_fields(path)
     number = _integers(fields, "dimension", 1)[0]
     if not 1 <= number <= _MAX_DIMENSIONS:
         raise HeaderError(f"found {number} dimensions in the header, expected 1 to {_MAX_DIMENSIONS}")
@@ -342,41 +424,50 @@ def _nrrd(path: Path) -> Header:
             encoding = "raw"
         case "gz" | "gzip":
             encoding = "gzip"
-        case "bz2" | "bzip2":
-            encoding = "bzip2"
         case "txt" | "text" | "ascii":
             encoding = "text"
         case other:
-            raise HeaderError(f"found the encoding '{other}', expected raw, gzip, bzip2 or ascii")
+            # bzip2 is part of the format, but not of SimpleITK
+            raise HeaderError(f"found the encoding '{other[:80]}', expected raw, gzip or ascii")
     files: tuple[Path, ...] = (path,)
     name = fields.get("data file", fields.get("datafile"))
     if name is not None:
-        # a list or a pattern of slices is left to ITK
-        files = () if not name or name.split()[0].upper() == "LIST" or "%" in name else (path.parent / name,)
-        offset = 0
-    for skip in ("line skip", "byte skip"):
-        if skip in fields and _integers(fields, skip, 1)[0] != 0:
-            if encoding != "raw" or skip == "line skip":
-                files = ()  # what is skipped of a stream is left to ITK
-            skipped = _integers(fields, skip, 1)[0]
+        if not name:
+            raise HeaderError("found no name of a data file, expected one")
+        files, offset = _several(path, name, rest, sizes), 0
+        files = files if encoding == "raw" else _only(files, encoding)
+    for skip in ("line skip", "lineskip", "byte skip", "byteskip"):
+        skipped = _integers(fields, skip, 1)[0] if skip in fields else 0
+        if skipped and (encoding != "raw" or skip.startswith("line")):
+            raise HeaderError(f"found the {skip} {skipped}, expected none but a byte skip of raw voxels")
+        if skipped:
             offset = None if skipped < 0 or offset is None else offset + skipped
     return Header(shape, channels, _NRRD_BYTES[kind] * channels, encoding, offset, files)
 
 
-def _nrrd_fields(path: Path) -> tuple[dict[str, str], int | None]:
-    """The header's fields in small letters, and the position behind it."""
+def _nrrd_fields(path: Path) -> tuple[dict[str, str], int | None, list[str]]:
+    """The header's fields in small letters, the position behind it, and where it ends with a list of files, those."""
     fields: dict[str, str] = {}
     with path.open("rb") as file:
         if not re.match(rb"NRRD000[1-9]\r?\n", file.readline(64)):
             raise HeaderError("found no NRRD header at the start of the file, expected one")
         while file.tell() < _MAX_HEADER_BYTES:
-            line = file.readline(_MAX_HEADER_BYTES).decode("latin-1").rstrip("\r\n")
+            read = file.readline(_MAX_HEADER_BYTES).decode("latin-1")
+            line = read.rstrip("\r\n")
+            # a detached header may end without an empty line
+            if not line and (read or "data file" in fields or "datafile" in fields):
+                return fields, file.tell(), []
             if not line:
-                return fields, file.tell()
+                break
             key, colon, value = line.partition(":")
             if colon and not value.startswith("=") and not line.startswith("#"):
-                fields[key.strip().lower()] = value.strip()
-    raise HeaderError(f"found a header of more than {_MAX_HEADER_BYTES} bytes, expected an empty line to end it")
+                key = key.strip().lower()
+                if key in fields:
+                    raise HeaderError(f"found the field {key[:80]} twice in the header, expected it once")
+                fields[key] = value.strip()
+                if key in ("data file", "datafile") and value.strip().upper().startswith("LIST"):
+                    return fields, None, file.read(_MAX_HEADER_BYTES).decode("latin-1").splitlines()
+    raise HeaderError("found no end of the NRRD header, expected an empty line")
 
 
 def _nrrd_axes(fields: Mapping[str, str], sizes: tuple[int, ...]) -> tuple[tuple[int, ...], int]:

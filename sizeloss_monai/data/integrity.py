@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import bz2
 import math
 import os
 import zlib
 from collections.abc import Iterator
 from pathlib import Path
-from typing import IO, Protocol
+from typing import IO
 
 from monai.config import PathLike
 
@@ -44,19 +43,25 @@ def verify_file(path: PathLike) -> Header:
             f"found a header that claims {' x '.join(map(str, header.shape))} voxels ({needed / 1e9:.3g} GB), expected "
             f"at most this machine's memory of {memory / 1e9:.3g} GB"
         )
-    if not header.voxel_files:
-        return header
-    file = header.voxel_files[0]
-    if not file.is_file():
-        raise HeaderError(f"found no file '{file.name}' of voxels beside the header, expected it")
-    expected = header.expected_bytes
+    for file in header.voxel_files:
+        if not file.is_file():
+            raise HeaderError(f"found no file '{file.name}' of voxels beside the header, expected it")
+    (first, *_), num_files = header.voxel_files, len(header.voxel_files)
     if header.encoding == "text":
-        found, expected = len(_text(file, header).split()), math.prod(header.shape) * header.channels
-        if found < expected:
-            raise HeaderError(f"the file is truncated: found {found} numbers, expected {expected}")
+        numbers, expected = len(_text(first, header).split()), math.prod(header.shape) * header.channels
+        if numbers < expected:
+            raise HeaderError(f"the file is truncated: found {numbers} numbers, expected {expected}")
         return header
-    raw = header.encoding == "raw"
-    found = file.stat().st_size - (header.offset or 0) if raw else _unpacked_bytes(file, header)
+    if header.encoding == "raw":
+        found = min(file.stat().st_size for file in header.voxel_files) - (header.offset or 0)
+    else:
+        packed = first.stat().st_size - (header.offset or 0)
+        if header.packed_bytes and packed < header.packed_bytes:
+            raise HeaderError(
+                f"the file is truncated: found {max(packed, 0)} bytes of packed voxels, expected {header.packed_bytes}"
+            )
+        found = _unpacked_bytes(first, header)
+    expected = -(-header.expected_bytes // num_files)
     if found < expected:
         raise HeaderError(f"the file is truncated: found {max(found, 0)} bytes of voxels, expected {expected}")
     return header
@@ -77,21 +82,6 @@ def _text(path: Path, header: Header) -> bytes:
         return file.read()
 
 
-class _Unpacker(Protocol):
-    """What zlib's and bz2's streams have in common."""
-
-    @property
-    def eof(self) -> bool:
-        """Whether the stream has ended."""
-
-    @property
-    def unused_data(self) -> bytes:
-        """What follows its end."""
-
-    def decompress(self, data: bytes, /) -> bytes:
-        """The next piece."""
-
-
 def _unpacked_bytes(path: Path, header: Header) -> int:
     """Bytes of voxels in a compressed file, each of its streams whole and its checksum right."""
     # zlib also checks the sums; NIfTI's offset counts within the unpacked stream, the others' in the file
@@ -99,7 +89,7 @@ def _unpacked_bytes(path: Path, header: Header) -> int:
     with path.open("rb") as file:
         file.seek(0 if whole else header.offset or 0)
         try:
-            total = sum(_streams(file, header.encoding))
+            total = sum(_streams(file, header.packed_bytes))
         except HeaderError:
             raise
         except (zlib.error, OSError) as err:
@@ -107,18 +97,26 @@ def _unpacked_bytes(path: Path, header: Header) -> int:
     return total - (header.offset or 0) if whole else total
 
 
-def _streams(file: IO[bytes], encoding: str) -> Iterator[int]:
-    """Unpack one compressed stream after another, and tell the bytes of each."""
+def _streams(file: IO[bytes], limit: int | None) -> Iterator[int]:
+    """Unpack one compressed stream after another, and tell the bytes of each; at most `limit` packed bytes count."""
+    left = limit or math.inf
+
+    def piece() -> bytes:
+        nonlocal left
+        data = file.read(int(min(_CHUNK, left)))
+        left -= len(data)
+        return data
+
     rest = b""
-    while rest := rest or file.read(_CHUNK):
+    while rest := rest or piece():
         if not rest.strip(b"\0"):  # padding behind the last stream
             rest = b""
             continue
-        stream: _Unpacker = bz2.BZ2Decompressor() if encoding == "bzip2" else zlib.decompressobj(zlib.MAX_WBITS | 32)
+        stream = zlib.decompressobj(zlib.MAX_WBITS | 32)
         total = 0
         while not stream.eof:
             if not rest:
                 raise HeaderError("the file is truncated: its compressed voxels do not end")
             total += len(stream.decompress(rest))
-            rest = stream.unused_data if stream.eof else file.read(_CHUNK)
+            rest = stream.unused_data if stream.eof else piece()
         yield total

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, cast
@@ -10,11 +11,15 @@ import nibabel as nib
 import numpy as np
 from monai.config import PathLike
 from monai.data import NibabelWriter
+from numpy.typing import NDArray
 
 from sizeloss_monai.data.grid import read_grid
-from sizeloss_monai.data.headers import is_nifti
+from sizeloss_monai.data.headers import is_nifti, nifti_fields
+from sizeloss_monai.data.whole_files import save_nifti
 
 __all__ = ["MaskWriter"]
+
+logger = logging.getLogger(__name__)
 
 _PLACEMENT = (
     "pixdim", "xyzt_units", "qform_code", "sform_code", "quatern_b", "quatern_c", "quatern_d", "qoffset_x", "qoffset_y",
@@ -66,26 +71,39 @@ class MaskWriter(NibabelWriter):
             verbose: whether to print its name.
             kwargs: as of :class:`monai.data.NibabelWriter`.
         """
-        header = self._placement()
-        if header is None:
-            super().write(filename, verbose=verbose, **kwargs)
-            return
-        voxels = np.asarray(self.create_backend_obj(cast(Any, self.data_obj), dtype=self.output_dtype).dataobj)
-        header.set_data_dtype(voxels.dtype)
-        image = nib.Nifti2Image if isinstance(header, nib.Nifti2Header) else nib.Nifti1Image
-        nib.save(image(voxels, None, header), filename)
+        source = self._placement()
+        image: Any = self.create_backend_obj(cast(Any, self.data_obj), affine=self.affine, dtype=self.output_dtype)
+        if source is None:
+            image.set_sform(image.affine, code=1)
+            image.set_qform(image.affine, code=1)
+        else:
+            voxels = np.asarray(image.dataobj)
+            # ITK reads no NIfTI-2, which only sizes of more than 16 bits need
+            long = max(voxels.shape) > np.iinfo(np.int16).max
+            image = (nib.Nifti2Image if long else nib.Nifti1Image)(voxels, None)
+            for field in _PLACEMENT:
+                image.header[field] = source[field]
+            image.header["pixdim"][4:] = 0
+            if not source["qform_code"] and source["sform_code"] and not _orthogonal(image.header.get_sform()):
+                # rounded axes, which ITK refuses: it takes the nearest right angles then
+                image.header.set_qform(image.header.get_sform(), int(source["sform_code"]))
+                image.header["pixdim"][1:4] = source["pixdim"][1:4]
+        save_nifti(image, filename)
+        if verbose:
+            logger.info(f"writing: {filename}")
 
     def _placement(self) -> nib.Nifti1Header | None:
-        """A header with the scan's placement alone; None where it does not hold for the mask."""
+        """The scan's header as it stands; None where it does not hold for the mask."""
         if not (is_nifti(self.scan) and self.scan.is_file()):
             return None
         grid = read_grid(self.scan)
         voxels: Any = self.data_obj
         if tuple(voxels.shape[:3]) != grid.shape or not np.allclose(self.affine, grid.affine, rtol=1e-5, atol=1e-4):
             return None
-        source = cast(nib.Nifti1Image, nib.load(self.scan)).header
-        header = type(source)()
-        for field in _PLACEMENT:
-            header[field] = source[field]
-        header["pixdim"][4:] = 0
-        return header
+        return nifti_fields(self.scan)
+
+
+def _orthogonal(affine: NDArray[np.float64]) -> bool:
+    """Whether axes are at right angles as exactly as ITK wants them."""
+    axes = affine[:3, :3] / np.linalg.norm(affine[:3, :3], axis=0)
+    return np.allclose(axes.T @ axes, np.eye(3), atol=1e-4)

@@ -22,6 +22,8 @@ from numpy.typing import NDArray
 from scipy import ndimage
 from scipy.spatial.transform import Rotation
 
+from sizeloss_monai.data.whole_files import save_nifti, write_whole
+
 __all__ = [
     "PHANTOM_GROUPS",
     "PHANTOM_LABELS",
@@ -521,7 +523,7 @@ def write_volume(path: Path, volume: NDArray[Any], affine: NDArray[np.float64]) 
         nifti.set_qform(affine, code=1)
         nifti.set_sform(affine, code=1)
         nifti.header.set_xyzt_units("mm")
-        nib.save(nifti, path)
+        save_nifti(nifti, path)
         return
     lps = np.diag([-1.0, -1.0, 1.0, 1.0]) @ affine
     spacing = np.linalg.norm(lps[:3, :3], axis=0)
@@ -629,5 +631,5 @@ def write_cine_phantoms(
         **cases,
     }
     path = root / "datalist.json"
-    path.write_text(json.dumps(datalist, indent=2) + "\n", encoding="utf-8")
+    write_whole(path, json.dumps(datalist, indent=2) + "\n")
     return path

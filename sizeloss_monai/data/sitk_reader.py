@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -130,7 +132,11 @@ class SimpleITKReader(ImageReader):
 
     def _meta(self, image: sitk.Image, ndim: int) -> dict:
         """The metadata of an image whose array has `ndim` dimensions."""
-        meta: dict = {key: image.GetMetaData(key) for key in image.GetMetaDataKeys() if not key.startswith("ITK_")}
+        meta: dict = {}
+        for key in image.GetMetaDataKeys():
+            with contextlib.suppress(TypeError):  # a name that is no Unicode
+                if not key.startswith("ITK_"):
+                    meta[key] = image.GetMetaData(key)
         size = list(image.GetSize())
         if isinstance(self.channel_dim, int) and image.GetNumberOfComponentsPerPixel() == 1:
             size.pop(self.channel_dim)
@@ -160,8 +166,11 @@ def _array(image: sitk.Image) -> np.ndarray:
 
 
 def _reason(err: Exception) -> str:
-    """What went wrong, in one line and without the place in SimpleITK's source."""
-    lines = [line.strip() for line in str(err).splitlines() if line.strip()]
+    """What went wrong, in one line, without places in ITK's source and addresses."""
+    text = re.sub(r"(s?itk::|ITK )ERROR: |\w+\(0x\w+\): ", "", str(err))
+    lines = [line.strip() for line in text.splitlines() if line.strip()]
     if len(lines) > 1 and lines[0].startswith("Exception thrown in SimpleITK"):
         lines = lines[1:]
+    if lines and lines[-1].startswith("[nrrd]"):  # the last one says why, the others who called whom
+        lines = [lines[-1].removeprefix("[nrrd]").strip()]
     return " ".join(lines) or type(err).__name__

@@ -11,6 +11,7 @@ from typing import Any
 from monai.config import PathLike
 
 from sizeloss_monai.data.findings import DataError
+from sizeloss_monai.data.whole_files import whole_file
 
 __all__ = ["SIZE_COLUMNS", "SizeRow", "read_sizes", "write_sizes"]
 
@@ -74,7 +75,7 @@ def write_sizes(rows: Iterable[SizeRow], path: PathLike) -> None:
         rows: of all cases.
         path: the file, which is replaced.
     """
-    with Path(path).open("w", encoding="utf-8", newline="") as file:
+    with whole_file(Path(path)) as part, part.open("w", encoding="utf-8", newline="") as file:
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(SIZE_COLUMNS)
         for row in rows:

@@ -12,8 +12,8 @@ from monai.config import PathLike
 from monai.data import ImageReader, NibabelReader
 from monai.utils import ensure_tuple
 
-from sizeloss_monai.data.grid import read_grid
-from sizeloss_monai.data.headers import is_nifti
+from sizeloss_monai.data.grid import check_itk_reads, read_grid
+from sizeloss_monai.data.headers import HeaderError, is_nifti
 from sizeloss_monai.data.integrity import verify_file
 from sizeloss_monai.data.sitk_reader import SimpleITKReader
 
@@ -24,7 +24,8 @@ class VolumeReader(ImageReader):
     """Load NIfTI with nibabel, MetaImage and NRRD with SimpleITK.
 
     The affine is the grid's, in mm and RAS: MONAI's own reader replaces the sform by the qform where pixdim contradicts
-    it, and takes every unit for mm. A damaged file is an error, see :py:func:`sizeloss_monai.data.verify_file`.
+    it, and takes every unit for mm. A damaged file is an error, see :py:func:`sizeloss_monai.data.verify_file`, as is a
+    file of another format.
 
     Example::
 
@@ -37,7 +38,7 @@ class VolumeReader(ImageReader):
     def __init__(self, channel_dim: str | int | None = None) -> None:
         super().__init__()
         self.nifti = _NiftiReader(channel_dim=channel_dim)
-        self.others = SimpleITKReader(channel_dim=channel_dim)
+        self.others = SimpleITKReader(channel_dim=channel_dim, verify=False)
         self._used: ImageReader = self.nifti
 
     def verify_suffix(self, filename: Sequence[PathLike] | PathLike) -> bool:
@@ -56,7 +57,16 @@ class VolumeReader(ImageReader):
             RuntimeError: likewise, from SimpleITK.
         """
         paths = [Path(path) for path in ensure_tuple(data)]
-        self._used = self.nifti if all(map(is_nifti, paths)) else self.others
+        for path in paths:
+            if not path.is_file():
+                raise FileNotFoundError(f"no such file: '{path}'")
+            header = verify_file(path)
+            if not is_nifti(path):
+                check_itk_reads(path, header)
+        of_nifti = {is_nifti(path) for path in paths}
+        if len(of_nifti) > 1:
+            raise HeaderError("found NIfTI and other files as channels of one image, expected one format")
+        self._used = self.nifti if of_nifti == {True} else self.others
         return self._used.read(data, **kwargs)
 
     def get_data(self, img: Any) -> tuple[np.ndarray, dict]:
@@ -68,14 +78,9 @@ class _NiftiReader(NibabelReader):
     """NibabelReader that neither repairs a header nor passes over its unit."""
 
     def read(self, data: Sequence[PathLike] | PathLike, **kwargs: Any) -> Any:
+        # not as MONAI's own, which repairs some headers on the way
         self.filenames = ensure_tuple(data)
-        images = []
-        for name in self.filenames:
-            path = Path(name)
-            if not path.exists():
-                raise FileNotFoundError(f"no such file: '{path}'")
-            verify_file(path)
-            images.append(nib.load(path, **kwargs))
+        images = [nib.load(name, **kwargs) for name in self.filenames]
         return images if len(images) > 1 else images[0]
 
     def _get_affine(self, img: Any) -> np.ndarray:

@@ -1,22 +1,25 @@
 """DICOM series in, DICOM segmentations out. Needs the extra ``[dicom]``."""
 
 from sizeloss_monai.dicom.description import BundleDescription, SegmentDescription
-from sizeloss_monai.dicom.instances import Instance, read_instances
+from sizeloss_monai.dicom.instances import FolderContents, Instance, Unused, find_instances, read_instances
 from sizeloss_monai.dicom.quality import Quality, SegmentQuality, assess_quality
 from sizeloss_monai.dicom.segmentation import make_segmentation, source_headers
 from sizeloss_monai.dicom.segmenter import DicomSegmenter, SegmentedPhase
-from sizeloss_monai.dicom.series import pick_series, series_token, split_phases
+from sizeloss_monai.dicom.series import pick_series, series_token, split_phases, unused_files
 from sizeloss_monai.dicom.volume import read_volume
 
 __all__ = [
     "BundleDescription",
     "DicomSegmenter",
+    "FolderContents",
     "Instance",
     "Quality",
     "SegmentDescription",
     "SegmentQuality",
     "SegmentedPhase",
+    "Unused",
     "assess_quality",
+    "find_instances",
     "make_segmentation",
     "pick_series",
     "read_instances",
@@ -24,4 +27,5 @@ __all__ = [
     "series_token",
     "source_headers",
     "split_phases",
+    "unused_files",
 ]

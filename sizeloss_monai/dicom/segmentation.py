@@ -2,23 +2,41 @@
 
 from __future__ import annotations
 
+import logging
 import re
 import uuid
 import warnings
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import highdicom as hd
 import numpy as np
-from pydicom import Dataset
-from pydicom.config import disable_value_validation
+from pydicom import DataElement, Dataset
+from pydicom.config import RAISE, disable_value_validation
 from pydicom.sr.codedict import codes
-from pydicom.valuerep import DA, TM
+from pydicom.valuerep import DA, DS, TM, validate_value
 
 import sizeloss_monai
 from sizeloss_monai.dicom.description import SegmentDescription
-from sizeloss_monai.dicom.instances import Instance
+from sizeloss_monai.dicom.instances import Instance, decode_elements
+from sizeloss_monai.dicom.series import numbers_of, usual_numbers
 
 __all__ = ["make_segmentation", "source_headers"]
+
+logging.getLogger("highdicom").setLevel(logging.ERROR)  # its warnings quote the patient's name
+
+# of type 2 in the modules that a segmentation takes over: patient, study, frame of reference
+_KEPT = ("PatientID", "PatientName", "AccessionNumber", "StudyID")
+_TYPE_2 = (
+    *_KEPT,
+    "PatientBirthDate",
+    "PatientSex",
+    "StudyDate",
+    "StudyTime",
+    "ReferringPhysicianName",
+    "PositionReferenceIndicator",
+)
+_FORMS = {"DA": r"(\d{8})?", "TM": r"(\d{2}(\d{2}(\d{2}(\.\d{1,6})?)?)?)?", "DT": r".*"}
 
 
 def make_segmentation(
@@ -35,7 +53,7 @@ def make_segmentation(
 
     Patient, study and frame of reference are those of the series, and every source instance is referred to. Its
     UIDs follow from the source instances and the model: the same input gives the same segmentation, which a PACS
-    then keeps once. Dates and times of the source that are none, as anonymisers leave them, become empty.
+    then keeps once. What the source lacks is empty or computed, see :py:func:`source_headers`; texts are in UTF-8.
 
     Args:
         phase: the slices in order, see :py:func:`split_phases`.
@@ -78,7 +96,7 @@ def make_segmentation(
                 for class_id, segment in segments.items()
             ],
             series_instance_uid=_uid("series", *identity, first.SeriesInstanceUID),
-            series_number=1000 + max(int(first.get("SeriesNumber") or 0), 0),
+            series_number=_series_number(first),
             sop_instance_uid=_uid("instance", *identity, *source),
             instance_number=number,
             manufacturer="sizeloss_monai",
@@ -93,19 +111,44 @@ def make_segmentation(
 
 
 def source_headers(headers: Sequence[Dataset]) -> list[Dataset]:
-    """The headers of a series as a segmentation may take them over, where an anonymiser made them what they cannot be.
+    """The headers of a series as a segmentation may take them over, where the source's cannot be taken as they are.
+
+    - Every attribute of type 2 that a segmentation takes over is there: what the first header lacks comes from
+      another slice, or is empty. Dates, times and a sex that are none, as anonymisers leave them, become empty.
+    - Optional attributes whose value breaks the rules of its type, such as an age of ``"45"``, are left out.
+    - Pixel spacing and orientation are the same numbers in all slices, those that most have.
+    - The distance between slices comes from their positions, and so does a slice thickness that is missing.
+    - There is one frame of reference (PS3.3 C.7.4.1).
 
     Args:
-        headers: of the slices of one series; they stay as they are.
+        headers: of the slices of one series, in any order; they stay as they are, except that their texts are decoded.
 
     Returns:
-        Copies in which dates and times that are none are empty, and with one frame of reference (PS3.3 C.7.4.1).
+        Copies.
     """
+    with disable_value_validation(), warnings.catch_warnings():  # as in `make_segmentation`
+        warnings.simplefilter("ignore")
+        return _source_headers(headers)
+
+
+def _source_headers(headers: Sequence[Dataset]) -> list[Dataset]:
+    """As `source_headers`, with the warnings of pydicom."""
     shown = [_presentable(header) for header in headers]
     first = shown[0]
-    frame_of_reference = first.get("FrameOfReferenceUID") or _uid("frame of reference", first.SeriesInstanceUID)
+    taken = {keyword: _first_value(shown, keyword) for keyword in (*_TYPE_2, "FrameOfReferenceUID")}
+    taken["FrameOfReferenceUID"] = taken["FrameOfReferenceUID"] or _uid("frame of reference", first.SeriesInstanceUID)
+    spacing = _distance(shown)
+    grid = {keyword: usual_numbers(headers, keyword) for keyword in ("PixelSpacing", "ImageOrientationPatient")}
     for header in shown:
-        _replace(header, "FrameOfReferenceUID", frame_of_reference)
+        for keyword, value in taken.items():
+            _replace(header, keyword, value)
+        for keyword, usual in grid.items():
+            if numbers_of(header, keyword) != usual:
+                _replace(header, keyword, [DS(value, auto_format=True) for value in usual])
+        thickness = numbers_of(header, "SliceThickness")
+        if len(thickness) != 1 or thickness[0] <= 0:
+            _replace(header, "SliceThickness", DS(spacing, auto_format=True))
+        _replace(header, "SpacingBetweenSlices", DS(spacing, auto_format=True))
     return shown
 
 
@@ -115,28 +158,56 @@ def _uid(*parts: str) -> hd.UID:
 
 
 def _presentable(header: Dataset) -> Dataset:
-    """The header without dates and times that are none."""
+    """A copy of a header without values that break the rules of their type, except for who the patient is."""
+    decode_elements(header)
     shown = Dataset()
-    shown.update(header)
     shown.file_meta = header.file_meta
-    for keyword, kind, form in (
-        ("PatientBirthDate", DA, r"\d{8}"),
-        ("StudyDate", DA, r"\d{8}"),
-        ("StudyTime", TM, r"\d{2}(\d{2}(\d{2}(\.\d{1,6})?)?)?"),
-    ):
-        value = str(shown.get(keyword) or "").strip()
-        try:
-            if not re.fullmatch(form, value):
-                raise ValueError
-            kind(value)
-        except ValueError:
-            _replace(shown, keyword, "")
+    for element in header:
+        if element.keyword in _KEPT or element.VR in ("SQ", "UI") or _is_valid(element):
+            shown.add(element)
     if shown.get("PatientSex") not in ("M", "F", "O"):
         _replace(shown, "PatientSex", "")
     return shown
 
 
-def _replace(header: Dataset, keyword: str, value: str) -> None:
+def _is_valid(element: DataElement) -> bool:
+    """Whether the value of an element may stand in a file by the rules of its type (PS3.5 6.2)."""
+    values = element.value if element.VM > 1 else [element.value]
+    try:
+        for value in values:
+            if element.VR in ("DA", "TM", "DT") and not re.fullmatch(_FORMS[element.VR], str(value or "").strip()):
+                return False
+            text = getattr(value, "original_string", value)
+            validate_value(element.VR, text if isinstance(text, str) else value, RAISE)
+            if value and element.VR in ("DA", "TM"):
+                {"DA": DA, "TM": TM}[element.VR](value)
+    except (TypeError, ValueError):
+        return False
+    return True
+
+
+def _first_value(headers: Sequence[Dataset], keyword: str) -> Any:
+    """The first header's value of an attribute, or else another's; empty where none has one."""
+    values = (header.get(keyword) for header in headers)
+    return next((value for value in values if value is not None and str(value).strip()), "")
+
+
+def _distance(headers: Sequence[Dataset]) -> float:
+    """The distance between neighbouring slices in mm, by their positions."""
+    cosines = usual_numbers(headers, "ImageOrientationPatient")
+    normal = np.cross(cosines[:3], cosines[3:])
+    heights = np.array([numbers_of(header, "ImagePositionPatient") for header in headers]) @ normal
+    return float(np.ptp(heights) / np.linalg.norm(normal) / (len(headers) - 1))
+
+
+def _series_number(header: Dataset) -> int:
+    """The number of the segmentation's series: the source's and 1000, where that is a number of the right type."""
+    numbers = numbers_of(header, "SeriesNumber")
+    number = 1000 + int(numbers[0]) if len(numbers) == 1 and numbers[0] > 0 else 1000
+    return number if number < 1 << 31 else 1000
+
+
+def _replace(header: Dataset, keyword: str, value: Any) -> None:
     """Give a copy of a header another element; to set its value would change the original's, which it shares."""
     if keyword in header:
         delattr(header, keyword)

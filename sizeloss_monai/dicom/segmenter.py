@@ -16,8 +16,10 @@ from monai.data import MetaTensor
 from monai.transforms import Compose, CopyItemsd, KeepLargestConnectedComponentd, LoadImaged, SaveImaged
 from pydicom.config import disable_value_validation
 
+from sizeloss_monai.bundle.as_typed import literal
 from sizeloss_monai.bundle.config_check import ConfigError
 from sizeloss_monai.bundle.output_dir import check_checkpoint
+from sizeloss_monai.data.whole_files import whole_file
 from sizeloss_monai.dicom.description import BundleDescription
 from sizeloss_monai.dicom.instances import Instance, read_instances
 from sizeloss_monai.dicom.quality import Quality, assess_quality
@@ -54,8 +56,9 @@ class SegmentedPhase:
         Args:
             path: of the DICOM file.
         """
-        with disable_value_validation():  # it keeps the source's UIDs, which may be malformed, and no log repeats them
-            self.segmentation.save_as(path, enforce_file_format=True)
+        # it keeps the source's UIDs, which may be malformed, and no log repeats them
+        with disable_value_validation(), whole_file(path) as part:
+            self.segmentation.save_as(part, enforce_file_format=True)
 
 
 class DicomSegmenter:
@@ -100,9 +103,9 @@ class DicomSegmenter:
         parser.read_meta(str(files[2]))
         if parser.get("decided_slice_axis") is not None:
             parser["decided_slice_axis"] = 2  # the series says what its slices are
-        parser.update({"bundle_root": str(bundle_dir), "dataset#data": [{}], **(overrides or {})})
+        parser.update({"bundle_root": literal(str(bundle_dir)), "dataset#data": [{}], **(overrides or {})})
         if checkpoint is not None:
-            parser["checkpoint"] = str(checkpoint)
+            parser["checkpoint"] = literal(str(checkpoint))
         if device is not None:
             parser["device"] = f"$torch.device({device!r})"
         loaders = [h for h in parser["handlers"] if h["_target_"].endswith("CheckpointLoader")]
@@ -143,9 +146,25 @@ class DicomSegmenter:
         """
         start = time.perf_counter()
         series = pick_series(read_instances(source), series_uid)
+        return self.segment_series(series, time.perf_counter() - start)
+
+    def segment_series(self, series: Sequence[Instance], seconds: float = 0.0) -> list[SegmentedPhase]:
+        """Segment every phase of a series whose headers are read already.
+
+        Args:
+            series: its instances, see :py:func:`pick_series`.
+            seconds: that went into reading the headers.
+
+        Returns:
+            As of :py:meth:`segment`.
+
+        Raises:
+            DataError: when the series cannot be used; the message says what was found and what was expected.
+        """
+        start = time.perf_counter()
         phases = split_phases(series, self.description.modality)
-        seconds = (time.perf_counter() - start) / len(phases)
-        return [self._segment(phase, number, len(phases), seconds) for number, phase in enumerate(phases, 1)]
+        each = (seconds + time.perf_counter() - start) / len(phases)
+        return [self._segment(phase, number, len(phases), each) for number, phase in enumerate(phases, 1)]
 
     def predict(self, image: MetaTensor) -> tuple[MetaTensor, np.ndarray]:
         """Run the bundle's inference workflow on one volume.

@@ -4,18 +4,44 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Sequence
-from typing import Any
+from collections.abc import Sequence
 
 import numpy as np
+from pydicom import Dataset
+from pydicom.uid import (
+    UID,
+    CTImageStorage,
+    MRImageStorage,
+    PositronEmissionTomographyImageStorage,
+    SecondaryCaptureImageStorage,
+    UltrasoundImageStorage,
+)
 
 from sizeloss_monai.data.findings import DataError, listed
-from sizeloss_monai.dicom.instances import Instance
+from sizeloss_monai.dicom.instances import FolderContents, Instance, Unused, data_error, is_scan
 
-__all__ = ["SAME_POSITION", "digest", "normal_of", "pick_series", "position_of", "series_token", "split_phases"]
+__all__ = [
+    "SAME_POSITION",
+    "affine_of",
+    "digest",
+    "numbers_of",
+    "pick_series",
+    "series_token",
+    "split_phases",
+    "unused_files",
+    "usual_numbers",
+]
 
-SAME_POSITION = 0.05  # mm: slices closer than this are at one position, of which a cine series has one image a phase
-_DERIVED = ("SEG", "SR", "PR", "KO", "RTSTRUCT", "DOC", "REG", "FID", "RWV")  # modalities that hold no scan
+SAME_POSITION = 0.05  # mm: slices closer than this are at one position, where a cine series has one image a phase
+_SOP_CLASSES = (
+    MRImageStorage,
+    CTImageStorage,
+    PositronEmissionTomographyImageStorage,
+    UltrasoundImageStorage,
+    SecondaryCaptureImageStorage,
+)
+_SAME_SPACING = 0.01  # of the spacing, and of a voxel over the whole slice 1: numbers that were rounded differently
+_SAME_DIRECTION = 0.01  # of a cosine, and of the height of a stack for its lean: rounded to two decimals
 
 
 def series_token(uid: str) -> str:
@@ -50,7 +76,7 @@ def pick_series(instances: Sequence[Instance], series_uid: str | None = None) ->
     """
     series: dict[str, list[Instance]] = defaultdict(list)
     for instance in instances:
-        if instance.header.get("Modality") not in _DERIVED:
+        if is_scan(instance.header):
             series[str(instance.header.get("SeriesInstanceUID", ""))].append(instance)
     choice = ", ".join(
         f"{uid} ({len(items)} instances, {items[0].header.get('Modality', 'no modality')})"
@@ -58,15 +84,38 @@ def pick_series(instances: Sequence[Instance], series_uid: str | None = None) ->
     )
     if series_uid is not None:
         if series_uid not in series:
-            raise DataError(f"key 'image': found no series {series_uid}, expected one of: {choice or 'none'}.")
+            raise data_error(f"key 'image': found no series {series_uid}, expected one of: {choice or 'none'}.")
         return series[series_uid]
     if not series:
-        raise DataError("key 'image': found no image among the DICOM files, expected a series.")
+        raise data_error("key 'image': found no image among the DICOM files, expected a series.")
     if len(series) > 1:
-        raise DataError(
+        raise data_error(
             f"key 'image': found {len(series)} series, expected one, or the Series Instance UID that chooses: {choice}."
         )
     return next(iter(series.values()))
+
+
+def unused_files(contents: FolderContents, series: Sequence[Instance]) -> list[Unused]:
+    """All files of a folder that are not of one series.
+
+    Args:
+        contents: of the folder.
+        series: the instances that are used.
+
+    Returns:
+        Each file with the reason, in the order of their names.
+    """
+    used = {instance.path for instance in series}
+    others = [
+        Unused(i.path, "an image of another series" if is_scan(i.header) else f"a {_sop_class(i.header)}, not a scan")
+        for i in contents.instances
+        if i.path not in used
+    ]
+    return sorted([*contents.unused, *others])
+
+
+def _sop_class(header: Dataset) -> str:
+    return UID(header.SOPClassUID).name.removesuffix(" Storage")
 
 
 def split_phases(instances: Sequence[Instance], modality: str | None = None) -> list[list[Instance]]:
@@ -89,20 +138,20 @@ def split_phases(instances: Sequence[Instance], modality: str | None = None) -> 
             gantry tilt), are no single-channel images, are damaged, or are of another modality.
     """
     _check_instances(instances, modality)
-    normal = normal_of(instances[0])
-    instances = sorted(instances, key=lambda instance: position_of(instance, normal))
+    normal = _axes(instances)[2]
+    instances = sorted(instances, key=lambda instance: _position(instance, normal))
     places: list[list[Instance]] = []
     for instance in instances:
-        here = position_of(instance, normal)
-        if places and here - position_of(places[-1][0], normal) < SAME_POSITION:
+        here = _position(instance, normal)
+        if places and here - _position(places[-1][0], normal) < SAME_POSITION:
             places[-1].append(instance)
         else:
             places.append([instance])
-    _check_spacing([position_of(place[0], normal) for place in places])
+    _check_spacing([_position(place[0], normal) for place in places])
     counts = Counter(len(place) for place in places)
     usual = counts.most_common(1)[0][0]
     if len(counts) > 1:
-        odd = [f"{len(place)} at {position_of(place[0], normal):.2f} mm" for place in places if len(place) != usual]
+        odd = [f"{len(place)} at {_position(place[0], normal):.2f} mm" for place in places if len(place) != usual]
         raise _error(
             f"{usual} images at most positions but {listed(odd, 5)}",
             "as many at every position: a slice is missing, or there twice",
@@ -113,39 +162,69 @@ def split_phases(instances: Sequence[Instance], modality: str | None = None) -> 
     return phases
 
 
-def normal_of(instance: Instance) -> np.ndarray:
-    """The unit vector ``[3]`` along which the slices are stacked, in the patient's coordinates (LPS)."""
-    row, column = _orientation(instance)
-    normal = np.cross(row, column)
-    return normal / np.linalg.norm(normal)
+def affine_of(phase: Sequence[Instance]) -> np.ndarray:
+    """The grid of a phase, by the numbers in its headers alone.
+
+    Args:
+        phase: its slices in order, see :py:func:`split_phases`.
+
+    Returns:
+        ``[4, 4]``: from column, row and slice to mm, in RAS.
+    """
+    row, column, normal = _axes(phase)
+    between_rows, between_columns = usual_numbers([instance.header for instance in phase], "PixelSpacing")
+    first, last = (_numbers(instance, "ImagePositionPatient", 3) for instance in (phase[0], phase[-1]))
+    affine = np.eye(4)
+    step = (last - first) @ normal / (len(phase) - 1)
+    affine[:3] = np.stack([row * between_columns, column * between_rows, normal * step, first], axis=1)
+    return np.diag([-1.0, -1.0, 1.0, 1.0]) @ affine  # LPS to RAS
 
 
-def position_of(instance: Instance, normal: np.ndarray) -> float:
+def numbers_of(header: Dataset, keyword: str) -> tuple[float, ...]:
+    """An attribute's values as numbers, however they are written: ``1.5``, ``1.50`` and ``1.5E0`` are one number.
+
+    Args:
+        header: a data set.
+        keyword: of the attribute.
+
+    Returns:
+        The numbers; none where the attribute is absent or empty, or a value is not a finite number.
+    """
+    value = header.get(keyword)
+    values = [value] if isinstance(value, (str, int, float)) else list(value or ())
+    try:
+        numbers = tuple(float(entry) for entry in values)
+    except (TypeError, ValueError):
+        return ()
+    return numbers if np.isfinite(numbers).all() else ()
+
+
+def usual_numbers(headers: Sequence[Dataset], keyword: str) -> tuple[float, ...]:
+    """The numbers that most headers have for an attribute; the slices of one series may round them differently."""
+    return Counter(numbers_of(header, keyword) for header in headers).most_common(1)[0][0]
+
+
+def _axes(instances: Sequence[Instance]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """The directions of a row, a column and the normal along which slices are stacked, perpendicular (LPS)."""
+    cosines = np.array(usual_numbers([instance.header for instance in instances], "ImageOrientationPatient"))
+    row, normal = cosines[:3] / np.linalg.norm(cosines[:3]), np.cross(cosines[:3], cosines[3:])
+    normal /= np.linalg.norm(normal)
+    return row, np.cross(normal, row), normal
+
+
+def _position(instance: Instance, normal: np.ndarray) -> float:
     """Where a slice lies along the normal, in mm."""
     return float(_numbers(instance, "ImagePositionPatient", 3) @ normal)
 
 
-def _orientation(instance: Instance) -> tuple[np.ndarray, np.ndarray]:
-    """The directions of a row and of a column."""
-    cosines = _numbers(instance, "ImageOrientationPatient", 6)
-    row, column = cosines[:3], cosines[3:]
-    lengths = np.linalg.norm(row), np.linalg.norm(column)
-    if not (np.allclose(lengths, 1, atol=1e-3) and abs(row @ column) < 1e-3):
-        raise _error(
-            f"Image Orientation {cosines.tolist()} in '{instance.path.name}'", "two perpendicular unit vectors"
-        )
-    return row, column
-
-
 def _numbers(instance: Instance, keyword: str, count: int) -> np.ndarray:
-    """An attribute's finite numbers."""
-    try:
-        values = np.asarray([float(value) for value in instance.header.get(keyword) or ()])
-    except (TypeError, ValueError):
-        values = np.empty(0)
-    if len(values) != count or not np.isfinite(values).all():
-        raise _error(f"{keyword} {instance.header.get(keyword)} in '{instance.path.name}'", f"{count} numbers")
-    return values
+    """An attribute's numbers, as many as there must be."""
+    values = numbers_of(instance.header, keyword)
+    if len(values) != count:
+        found = instance.header.get(keyword)
+        said = f"no usable {keyword}" if found is None else f"{keyword} {found}"
+        raise _error(f"{said} in '{instance.path.name}'", f"{count} numbers")
+    return np.asarray(values)
 
 
 def _check_instances(instances: Sequence[Instance], modality: str | None) -> None:
@@ -153,34 +232,49 @@ def _check_instances(instances: Sequence[Instance], modality: str | None) -> Non
     for instance in instances:
         header, name = instance.header, instance.path.name
         if modality is not None and header.get("Modality") != modality:
-            raise _error(f"modality {header.get('Modality')}", f"modality {modality}")
-        if int(header.get("NumberOfFrames") or 1) > 1:
+            raise _error(f"modality {header.get('Modality') or 'not given'}", f"modality {modality}")
+        if max(numbers_of(header, "NumberOfFrames"), default=1) > 1:
             raise _error(f"a multi-frame image, '{name}'", "one slice an instance: convert it to single frames first")
+        if header.SOPClassUID not in _SOP_CLASSES:
+            raise _error(
+                f"the SOP class {_sop_class(header)} in '{name}'",
+                f"one of single slices: {', '.join(uid.name.removesuffix(' Storage') for uid in _SOP_CLASSES)}",
+            )
         if instance.problem:
             raise _error(f"{instance.problem} in '{name}'", "a whole file")
         if header.get("SamplesPerPixel") != 1 or header.get("PhotometricInterpretation") != "MONOCHROME2":
             kind = f"{header.get('PhotometricInterpretation')}, {header.get('SamplesPerPixel')} samples a pixel"
             raise _error(f"{kind} in '{name}'", "MONOCHROME2 with one sample a pixel")
-    first = instances[0]
-    for keyword in ("StudyInstanceUID", "PatientID", "Rows", "Columns", "PixelSpacing"):
-        values = _distinct(instance.header.get(keyword) for instance in instances)
-        if len(values) > 1:
-            shown = f"{len(values)} different values" if keyword == "PatientID" else " and ".join(map(str, values[:3]))
-            raise _error(f"{keyword} {shown}", "one in the whole series")
-    if (_numbers(first, "PixelSpacing", 2) <= 0).any():
-        raise _error(f"PixelSpacing {first.header.PixelSpacing}", "two positive numbers")
-    axes = np.concatenate(_orientation(first))
-    for instance in instances:
-        other = np.concatenate(_orientation(instance))
-        if not np.allclose(axes, other, atol=1e-4):
-            raise _error(
-                f"slices that are not parallel: Image Orientation {axes.tolist()} and {other.tolist()}",
-                "one orientation: a volume, not a localizer or a radial series",
-            )
+    for keyword in ("StudyInstanceUID", "PatientID"):
+        texts = {str(instance.header.get(keyword) or "").strip() for instance in instances} - {""}
+        if len(texts) > 1:  # neither is shown: the log must not name a patient
+            raise _error(f"{keyword} {len(texts)} different values", "one in the whole series")
+    size = max(_check_same(instances, "Rows", 1)[0], _check_same(instances, "Columns", 1)[0])
+    spacing = _check_same(instances, "PixelSpacing", 2, relative=min(_SAME_SPACING, 1 / size))
+    if min(spacing) <= 0:
+        raise _error(f"PixelSpacing {list(spacing)}", "two positive numbers")
+    cosines = np.array(_check_same(instances, "ImageOrientationPatient", 6, absolute=_SAME_DIRECTION))
+    lengths = np.linalg.norm(cosines[:3]), np.linalg.norm(cosines[3:])
+    if not np.allclose([*lengths, cosines[:3] @ cosines[3:]], [1, 1, 0], atol=2 * _SAME_DIRECTION):
+        raise _error(f"ImageOrientationPatient {cosines.tolist()}", "two perpendicular unit vectors")
 
 
-def _distinct(values: Iterable[Any]) -> list[str]:
-    return sorted({str(value) for value in values})
+def _check_same(
+    instances: Sequence[Instance], keyword: str, count: int, relative: float = 0.0, absolute: float = 0.0
+) -> tuple[float, ...]:
+    """The numbers of an attribute that must be the same in all instances but for how they are rounded."""
+    values = [_numbers(instance, keyword, count) for instance in instances]
+    usual = usual_numbers([instance.header for instance in instances], keyword)
+    for value in values:
+        if not np.allclose(value, usual, rtol=relative, atol=absolute):
+            shown = [" ".join(f"{number:.7g}" for number in numbers) for numbers in (usual, value)]
+            if keyword == "ImageOrientationPatient":
+                raise _error(
+                    f"slices that are not parallel: {keyword} {shown[0]} and {shown[1]}",
+                    "one orientation: a volume, not a localizer or a radial series",
+                )
+            raise _error(f"{keyword} {shown[0]} and {shown[1]}", "one in the whole series")
+    return usual
 
 
 def _check_spacing(positions: Sequence[float]) -> None:
@@ -202,10 +296,11 @@ def _check_upright(phase: Sequence[Instance], normal: np.ndarray) -> None:
     along = (corners - corners[0]) @ normal
     sideways = np.linalg.norm(corners - corners[0] - along[:, None] * normal, axis=1).max()
     pixel = _numbers(phase[0], "PixelSpacing", 2).min()
-    if sideways > pixel / 2:
+    if sideways > max(pixel / 2, _SAME_DIRECTION * along[-1]):
         raise _error(
             f"a stack that leans by {sideways:.2f} mm (gantry tilt)",
-            f"less than half a pixel, {pixel / 2:.2f} mm: such a grid is not rectangular, resample the series first",
+            f"less than half a pixel, {pixel / 2:.2f} mm, or a hundredth of its height: such a grid is not "
+            "rectangular, resample the series first",
         )
 
 
@@ -214,14 +309,14 @@ def _in_time(place: Sequence[Instance], normal: np.ndarray) -> list[Instance]:
     if len(place) == 1:
         return list(place)
     for keyword in ("TemporalPositionIdentifier", "TriggerTime"):
-        times = [instance.header.get(keyword) for instance in place]
-        if None not in times and len(set(times)) == len(times):
-            return [instance for _, instance in sorted(zip(map(float, times), place, strict=True), key=lambda t: t[0])]
+        times = [numbers_of(instance.header, keyword) for instance in place]
+        if all(len(time) == 1 for time in times) and len(set(times)) == len(times):
+            return [instance for _, instance in sorted(zip(times, place, strict=True), key=lambda pair: pair[0])]
     raise _error(
-        f"{len(place)} images at {position_of(place[0], normal):.2f} mm that no time tells apart",
+        f"{len(place)} images at {_position(place[0], normal):.2f} mm that no time tells apart",
         "one, or different Temporal Position Identifiers or Trigger Times",
     )
 
 
 def _error(found: str, expected: str) -> DataError:
-    return DataError(f"key 'image': found {found}, expected {expected}.")
+    return data_error(f"key 'image': found {found}, expected {expected}.")

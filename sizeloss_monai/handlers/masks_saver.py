@@ -15,6 +15,7 @@ from monai.utils import ensure_tuple
 from sizeloss_monai.data.datalists import SECTIONS
 from sizeloss_monai.data.findings import DataError
 from sizeloss_monai.data.mask_writer import MaskWriter
+from sizeloss_monai.data.whole_files import write_whole
 
 __all__ = ["MasksSaver"]
 
@@ -75,7 +76,7 @@ class MasksSaver:
     def _write(self, engine: Engine) -> None:
         content = {"target_ids": self.target_ids, "cases": self.cases}
         text = json.dumps(content, indent=2, ensure_ascii=False) + "\n"
-        (self.save_dir / "cases.json").write_text(text, encoding="utf-8")
+        write_whole(self.save_dir / "cases.json", text)
 
     def __call__(self, engine: Engine) -> None:
         """

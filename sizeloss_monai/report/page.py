@@ -20,6 +20,7 @@ from monai.config import PathLike
 from sizeloss_monai.bundle.run_record import read_starts
 from sizeloss_monai.data.findings import DataError
 from sizeloss_monai.data.size_table import SizeRow
+from sizeloss_monai.data.whole_files import write_whole
 from sizeloss_monai.report.case_overlays import case_figure, legend_keys
 from sizeloss_monai.report.curves import best_epoch, curve_figures, read_curves, read_events, training_minutes
 from sizeloss_monai.report.ranking import choose_cases, rank_cases
@@ -114,7 +115,7 @@ def write_report(run_dir: PathLike, output: PathLike | None = None, overwrite: b
     if path.exists() and not overwrite and path.read_text(encoding="utf-8", errors="replace") != page:
         raise FileExistsError(f"'{path}' exists with other content; ask for overwriting to replace it.")
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(page, encoding="utf-8")
+    write_whole(path, page)
     return path, notes
 
 

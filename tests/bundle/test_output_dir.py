@@ -1,7 +1,20 @@
+import json
+import subprocess
+import sys
+
 import pytest
 import torch
 
-from sizeloss_monai.bundle import OutputDirError, check_checkpoint, latest_checkpoint, prepare_output_dir
+from sizeloss_monai.bundle import (
+    OutputDirError,
+    check_checkpoint,
+    latest_checkpoint,
+    prepare_output_dir,
+    record_run,
+    release_output_dir,
+)
+from sizeloss_monai.data import DataError
+from sizeloss_monai.data.whole_files import UNFINISHED
 
 
 @pytest.mark.parametrize(
@@ -102,6 +115,8 @@ def test_folder_with_results_is_refused_unless_resumed(tmp_path, content):
     with pytest.raises(OutputDirError, match=r"run.*not empty.*--resume"):
         prepare_output_dir(folder)
     prepare_output_dir(folder, resume=True)
+    assert sorted(path for path in folder.iterdir() if path.name != ".lock") == before
+    release_output_dir(folder)
     assert sorted(folder.iterdir()) == before
 
 
@@ -125,3 +140,131 @@ def test_a_checkpoint_of_another_number_of_classes(tmp_path, wrapped):
         check_checkpoint(path, classifier(4), num_classes=4)
     with pytest.raises(OutputDirError, match=r"found weights of another network .*'0\.weight' is \[8, 1, 3, 3\]"):
         check_checkpoint(path, classifier(3, width=4), num_classes=3)
+
+
+HOLD = """
+import sys, time
+from sizeloss_monai.bundle import prepare_output_dir
+prepare_output_dir(sys.argv[1])
+print("held", flush=True)
+time.sleep(60)
+"""
+
+
+def test_another_process_holds_the_folder_until_it_is_killed(tmp_path):
+    folder = tmp_path / "run"
+    with subprocess.Popen([sys.executable, "-c", HOLD, str(folder)], stdout=subprocess.PIPE, text=True) as other:
+        try:
+            assert other.stdout.readline() == "held\n"
+            for resume in (False, True):
+                with pytest.raises(OutputDirError, match=r"run': another run writes into it"):
+                    prepare_output_dir(folder, resume)
+            (folder / "result").touch()
+            with pytest.raises(OutputDirError, match=r"another run writes into it"):
+                prepare_output_dir(folder)
+        finally:
+            other.kill()
+    with pytest.raises(OutputDirError, match="not empty"):
+        prepare_output_dir(folder)
+    prepare_output_dir(folder, resume=True)
+    release_output_dir(folder)
+    assert [path.name for path in folder.iterdir()] == ["result"]
+    release_output_dir(folder)  # nothing to do
+
+
+def test_what_a_killed_run_left_is_removed(tmp_path):
+    folder = tmp_path / "run"
+    for sub in ("checkpoints", "evaluation/test", "evaluation/validation", f"evaluation/{UNFINISHED}tables"):
+        (folder / sub).mkdir(parents=True)
+        (folder / sub / f"{UNFINISHED}1234-a.pt").touch()
+        (folder / sub / "tmpabcd").touch()  # of another program
+    (folder / "evaluation" / "test" / ".lock").touch()  # an evaluation perhaps goes on
+    with pytest.raises(OutputDirError, match="not empty"):
+        prepare_output_dir(folder)
+    assert len(list(folder.rglob("*1234*"))) == 4, "a refused run has removed something"
+    prepare_output_dir(folder, resume=True)
+    release_output_dir(folder)
+    assert [path.parent.name for path in folder.rglob(f"{UNFINISHED}*")] == ["test"]
+    assert len(list(folder.rglob("tmpabcd"))) == 3
+
+
+@pytest.mark.parametrize("resume", [False, True])
+@pytest.mark.parametrize(
+    ("place", "reason"),
+    [
+        ("file", "File exists|Not a directory"),
+        ("file/run", "Not a directory"),
+        ("x" * 300, "File name too long"),
+        ("/proc/run", "No such file|Permission|not permitted"),
+    ],
+)
+def test_a_folder_that_cannot_be(tmp_path, place, reason, resume):
+    (tmp_path / "file").touch()
+    with pytest.raises(OutputDirError, match=f"(?s)cannot be written to: .*({reason})") as caught:
+        prepare_output_dir(tmp_path / place, resume)
+    assert "\n" not in str(caught.value)
+    assert [path.name for path in tmp_path.iterdir()] == ["file"]
+
+
+def test_a_lock_that_cannot_be_made(tmp_path):
+    (tmp_path / ".lock").mkdir()
+    with pytest.raises(OutputDirError, match="cannot be written to"):
+        prepare_output_dir(tmp_path)
+
+
+STATE = classifier(3).state_dict()
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        ([1, 2], "found a list in"),
+        ("weights", "found a str in"),
+        (torch.zeros(3), "found a Tensor in"),
+        ({"model": [1]}, "found a list in"),
+        ({"epoch": 3, **STATE}, "found a int 'epoch' in"),
+        ({"model": {"0.weight": "text"}}, "found a str '0.weight' in"),
+        ({}, "'0.bias' is not among them, 0 in all, expected 4"),
+        ({"0.weight": STATE["0.weight"]}, "'0.bias' is not among them, 1 in all, expected 4"),
+        ({**STATE, "2.weight": torch.zeros(2)}, "'2.weight' is among them, 5 in all, expected 4"),
+        ({**STATE, "1.bias": torch.tensor([0.0, float("nan"), 0.0])}, "found NaN or infinite weights .*'1.bias'"),
+        ({"model": {**STATE, "1.bias": torch.tensor([0.0, float("inf"), 0.0])}}, "found NaN or infinite weights"),
+        (torch.nn.Linear(1, 1), "cannot be read"),
+    ],
+)
+def test_a_file_of_no_weights(tmp_path, content, words):
+    torch.save(content, tmp_path / "model.pt")
+    with pytest.raises(OutputDirError, match=words) as caught:
+        check_checkpoint(tmp_path / "model.pt", classifier(3), num_classes=3)
+    assert "\n" not in str(caught.value)
+    assert "model.pt" in str(caught.value)
+
+
+@pytest.mark.parametrize("content", [b"", b"text\n", b"PK\x03\x04", b"\x80\x02}q\x00", b"\0" * 500])
+def test_a_file_of_another_kind(tmp_path, content):
+    (tmp_path / "model.pt").write_bytes(content)
+    with pytest.raises(OutputDirError, match=r"model\.pt' cannot be read, expected") as caught:
+        check_checkpoint(tmp_path / "model.pt", classifier(3), num_classes=3)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("share", [0.1, 0.5, 0.99])
+def test_weights_cut_off(tmp_path, share):
+    torch.save(STATE, tmp_path / "model.pt")
+    content = (tmp_path / "model.pt").read_bytes()
+    (tmp_path / "model.pt").write_bytes(content[: int(len(content) * share)])
+    with pytest.raises(OutputDirError, match=r"model\.pt' cannot be read, expected"):
+        check_checkpoint(tmp_path / "model.pt", classifier(3))
+
+
+def test_run_json_that_was_cut_off(tmp_path):
+    record_run(tmp_path, seed=0)
+    record_run(tmp_path, seed=1)
+    file = tmp_path / "run.json"
+    assert [start["seed"] for start in json.loads(file.read_text())] == [0, 1]
+    for content in (file.read_text()[:200], "", "{}", "[1]", "null"):
+        file.write_text(content)
+        with pytest.raises(DataError, match=r"run\.json'.*Move the file away to go on") as caught:
+            record_run(tmp_path, seed=2)
+        assert "\n" not in str(caught.value)
+        assert file.read_text() == content

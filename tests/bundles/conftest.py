@@ -84,17 +84,17 @@ def train_options(phantoms: Path) -> dict[str, object]:
 
 @pytest.fixture(scope="session")
 def run_bundle() -> Run:
-    """`python -m monai.bundle run` on config files, with overrides, from the project's root."""
+    """`python -m monai.bundle run` on config files, with overrides, from the project's root or another folder."""
 
     def run(
-        *config_files: str, launcher: tuple[str, ...] = (), **overrides: object
+        *config_files: str, launcher: tuple[str, ...] = (), cwd: Path = ROOT, **overrides: object
     ) -> subprocess.CompletedProcess[str]:
         files = "[" + ",".join(f"'{file}'" for file in config_files) + "]"
         options = [part for key, value in overrides.items() for part in (f"--{key}", str(value))]
         start = [*launcher] if launcher else [sys.executable, "-m"]
         return subprocess.run(
             [*start, "monai.bundle", "run", "--config_file", files, *options],
-            cwd=ROOT,
+            cwd=cwd,
             env={**os.environ, "OMP_NUM_THREADS": "1"},
             capture_output=True,
             text=True,

@@ -13,10 +13,10 @@ import numpy as np
 import pytest
 import SimpleITK as sitk  # noqa: N813
 import torch
-from bundle_runs import CINE, SCRIBBLES, make_workflow, root_of
 
 from sizeloss_monai.cli import main
 from sizeloss_monai.data import DataError
+from tests.support.bundle_runs import CINE, SCRIBBLES, make_workflow, root_of
 
 SHAPE = (16, 16, 6)
 AFFINE = np.diag([2.0, 2.0, 8.0, 1.0])

@@ -9,15 +9,24 @@ from typing import Any
 import jsonschema
 import numpy as np
 import pytest
+import torch
 import yaml
-from monai.bundle import verify_net_in_out
+from monai.bundle import ConfigParser, verify_net_in_out
 from monai.transforms import ResizeWithPadOrCrop
 from packaging.requirements import Requirement
 
 from tests.support import ROOT
 from tests.support.bundle_runs import BUNDLE, BUNDLES, make_workflow, root_of
 
-RELEASED = ROOT / BUNDLE / ".." / "models" / "model.pt"
+
+def untrained(bundle: str, folder: Path) -> str:
+    """A file of weights that fit the bundle's network."""
+    parser = ConfigParser()
+    parser.read_config(str(ROOT / "bundles" / bundle / "configs" / "inference.yaml"))
+    torch.save(parser.get_parsed_content("network_def").state_dict(), folder / "untrained.pt")
+    return str(folder / "untrained.pt")
+
+
 every_bundle = pytest.mark.parametrize("bundle", BUNDLES)
 
 
@@ -38,14 +47,14 @@ def test_a_bundle_is_complete(bundle: str) -> None:
 
 
 @every_bundle
-def test_network_matches_the_metadata(bundle: str) -> None:
+@pytest.mark.parametrize("options", [{}, {"n": 4}])
+def test_network_matches_the_metadata(bundle: str, options: dict[str, int]) -> None:
     configs = ROOT / "bundles" / bundle / "configs"
     verify_net_in_out(
         "network_def",
         meta_file=str(configs / "metadata.json"),
         config_file=str(configs / "inference.yaml"),
-        n=4,
-        device="cpu",
+        **options,
     )
 
 
@@ -81,11 +90,13 @@ def test_metadata_names_the_tested_versions() -> None:
 def test_workflow_has_monais_properties(
     data: dict[str, Path], tmp_path: Path, bundle: str, file: str, workflow_type: str
 ) -> None:
-    # a folder of scans, and weights that nothing reads before the run
+    # a folder of scans
     scans = next(
         path.parent for path in sorted(data[bundle].rglob("*")) if path.name.endswith((".nii.gz", ".nii", ".mhd"))
     )
-    folder, options = (data[bundle], {}) if workflow_type == "train" else (scans, {"checkpoint": str(RELEASED)})
+    folder, options = (
+        (data[bundle], {}) if workflow_type == "train" else (scans, {"checkpoint": untrained(bundle, tmp_path)})
+    )
     workflow = make_workflow(bundle, [file], folder, tmp_path / "run", workflow_type, **options)
     workflow.initialize()
     assert workflow.check_properties() == []
@@ -105,7 +116,7 @@ def test_wrong_input_is_one_clear_error(
     tmp_path: Path, bundle: str, file: str, make: Any, override: dict[str, Any], words: str
 ) -> None:
     make(tmp_path / "data")
-    options = {"checkpoint": str(RELEASED)} if file == "inference.yaml" else {}
+    options = {"checkpoint": untrained(bundle, tmp_path)} if file == "inference.yaml" else {}
     workflow = make_workflow(bundle, [file], tmp_path / "data", tmp_path / "run", **options, **override)
     with pytest.raises(Exception) as caught:  # noqa: PT011
         workflow.initialize()

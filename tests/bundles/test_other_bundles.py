@@ -175,7 +175,8 @@ def test_validation_of_a_case_with_bounds_and_tags_of_its_own(
     data: dict[str, Path], tiny_of: dict[str, str], tmp_path: Path, bundle: str
 ) -> None:
     datalist = make_datalist(data[bundle], num_validation=2)
-    datalist["validation"][1] |= {"size_bounds": {"1": [0, None]}, "tags": {"1": True, "2": []}}
+    datalist["size_bounds"] = {"per": "volume", "unit": "mL", "bounds": {}}
+    datalist["validation"][1] |= {"size_bounds": {"1": [0, None]}, "tags": {"1": True}}
     (tmp_path / "list.json").write_text(json.dumps(datalist))
     overlays = [tiny_of[bundle]] + ["configs/select_without_masks.yaml"] * (bundle != VOLUMES)
     parse = parsed(bundle, overlays, data[bundle], tmp_path / "run", datalist_file=str(tmp_path / "list.json"))

@@ -52,6 +52,7 @@ def test_every_bundle_has_a_standalone_config(name: str) -> None:
         ("  _target_: SliceInferer", "  _target_: sizeloss_monai.inferers.ChunkedInferer", "inferer need"),
         ("    - {_target_: EnsureChannelFirstd, keys: image}\n", "", "once, found it 0 times"),
         ("    - _target_: SaveImaged\n", "    - _target_: SaveImaged\n" * 2, "once, found it 2 times"),
+        ("sizeloss_monai.data.MaskWriter", "sizeloss_monai.data.OtherWriter", "once, found it 0 times"),
     ],
 )
 def test_what_has_no_substitute_is_refused(old: str, new: str, words: str) -> None:
@@ -123,6 +124,16 @@ def damaged(content: bytes) -> bytes:
     return content[:middle] + bytes([content[middle] ^ 255]) + content[middle + 1 :]
 
 
+def save_header(folder: Path, image: nib.Nifti1Image, **fields: Any) -> None:
+    """Write a scan with some fields of its header changed, and nothing repaired."""
+    content = bytearray(image.to_bytes())
+    header = nib.Nifti1Header(bytes(content[:348]), check=False)
+    for field, value in fields.items():
+        header[field] = value
+    content[:348] = header.binaryblock
+    (folder / "a.nii.gz").write_bytes(gzip.compress(content))
+
+
 @pytest.mark.parametrize(
     ("make", "options", "words"),
     [
@@ -151,6 +162,15 @@ def damaged(content: bytes) -> bytes:
             {},
             "CRC check failed",
         ),
+        # what MONAI's own reader would take otherwise than the full config does, or its writer would not carry
+        (
+            lambda folder, image: save_header(folder, image(0), qform_code=1, qoffset_x=12),
+            {},
+            "with one placement, in mm",
+        ),
+        (lambda folder, image: save_header(folder, image(0), pixdim=[1] * 8), {}, "with one placement, in mm"),
+        (lambda folder, image: save_header(folder, image(0), xyzt_units=3), {}, "with one placement, in mm"),
+        (lambda folder, image: save_header(folder, image(0), sform_code=0), {}, "with one placement, in mm"),
         (lambda folder, image: None, {}, "found no scan"),
         (lambda folder, image: folder.rmdir(), {}, "found no scan"),
     ],

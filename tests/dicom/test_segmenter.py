@@ -138,6 +138,23 @@ def test_command(cine, tmp_path, capsys):
     assert main([*arguments, "--overwrite"]) == 0
 
 
+def test_command_names_what_it_did_not_use(tmp_path, capsys):
+    folder = write_series(tmp_path / "series", np.ones((4, 64, 64), np.uint16))
+    (folder / "notes.txt").write_text("seen by Dr. Who")
+    (folder / "lost.jpg").symlink_to("nowhere.jpg")
+    arguments = ["dicom", str(folder), "--bundle", str(BUNDLE), "--output_dir", str(tmp_path / "masks")]
+    arguments += ["--device", "cpu"]
+    assert main(arguments) == 0
+    assert capsys.readouterr().out.splitlines()[-2:] == [
+        "not used: lost.jpg: a link to nothing, 'nowhere.jpg'",
+        "not used: notes.txt: a text",
+    ]
+    (folder / "IM0005").write_bytes(b"")
+    assert main([*arguments, "--overwrite"]) == 1
+    (line,) = capsys.readouterr().err.splitlines()
+    assert "file 'IM0005': found an empty file, expected a whole DICOM file" in line
+
+
 def test_incomplete_bundle_is_refused(tmp_path, capsys):
     bundle = tmp_path / "bundle"
     shutil.copytree(BUNDLE / "configs", bundle / "configs")

@@ -57,6 +57,11 @@ def check_folder(folder: Path, modality: str) -> None:
     instances = pick_series(found)
     if len(instances) < len(found):
         raise DataError("key 'image': found other series beside the scan, expected none: the SDK takes the first.")
+    bare = [instance.path.name for instance in instances if instance.header.preamble is None]
+    if bare:
+        raise DataError(
+            f"key 'image': found no preamble in '{bare[0]}', expected one: the SDK does not read such files."
+        )
     phases = split_phases(instances, modality)
     if len(phases) > 1:
         raise DataError(f"key 'image': found {len(phases)} phases, expected one: the SDK does not tell phases apart.")

@@ -24,7 +24,7 @@ def image_findings(image: MetaTensor, where: Place, num_channels: int = 1) -> li
 
     Returns:
         Findings on the number of dimensions and channels, on NaN and infinite voxels, and on the header: an error where
-        voxels have no volume, warnings where it contradicts itself.
+        voxels have no volume or axes are sheared, warnings where it contradicts itself.
     """
     found = _shape_findings(image, where, num_channels)
     grid = grid_of(image)
@@ -32,6 +32,12 @@ def image_findings(image: MetaTensor, where: Place, num_channels: int = 1) -> li
         matrix = image.affine.tolist()
         found.append(
             where.error("singular-affine", f"an affine whose voxels have no volume, {matrix}", "full rank, in mm")
+        )
+    if grid and grid.leans:
+        found.append(
+            where.error(
+                "sheared", "axes that are not at right angles (gantry tilt)", "such axes: ITK reads no mask with others"
+            )
         )
     for note in grid.notes if grid else ():
         found.append(where.warning("header", f"a header that contradicts itself: {note}", "one placement, in mm"))

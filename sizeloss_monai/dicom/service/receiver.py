@@ -18,6 +18,7 @@ from pydicom.uid import (
 from pynetdicom import AE, Association, evt
 from pynetdicom.sop_class import Verification  # type: ignore[attr-defined]
 
+from sizeloss_monai.dicom.instances import decode_elements, missing_uids
 from sizeloss_monai.dicom.service.config import ServiceConfig
 from sizeloss_monai.dicom.service.log import log_event
 from sizeloss_monai.dicom.service.spool import Spool, SpoolFullError
@@ -73,12 +74,14 @@ def start_receiver(config: ServiceConfig, spool: Spool) -> AE:
                 stop_before_pixels=True,
                 specific_tags=["SOPClassUID", "SOPInstanceUID", "SeriesInstanceUID", "StudyInstanceUID"],
             )
-            series_uid, instance_uid = str(header.SeriesInstanceUID), str(header.SOPInstanceUID)
-            if not (series_uid and header.StudyInstanceUID):
-                raise ValueError("an empty UID")
+            decode_elements(header)
         except Exception as err:  # whatever a sender sends
             log_event("not understood", logging.WARNING, calling=_caller(event), error=type(err).__name__)
             return _NOT_UNDERSTOOD
+        if missing := missing_uids(header):
+            log_event("not understood", logging.WARNING, calling=_caller(event), error=f"no {' and no '.join(missing)}")
+            return _NOT_UNDERSTOOD
+        series_uid, instance_uid = str(header.SeriesInstanceUID), str(header.SOPInstanceUID)
         announced = getattr(event.request, "AffectedSOPInstanceUID", None)
         if header.SOPClassUID not in config.sop_class_uids or instance_uid != announced:
             log_event("other instance than announced", logging.WARNING, calling=_caller(event))

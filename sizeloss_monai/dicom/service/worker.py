@@ -14,6 +14,7 @@ from typing import Any, Protocol, TypeVar
 from pydicom import Dataset, dcmread
 
 from sizeloss_monai.data import DataError
+from sizeloss_monai.dicom.instances import decode_elements
 from sizeloss_monai.dicom.series import digest
 from sizeloss_monai.dicom.service.log import log_event, redacted, where
 from sizeloss_monai.dicom.service.pacs import Pacs, PacsRefusedError, PacsUnavailableError
@@ -149,7 +150,7 @@ class Worker:
 
     def _is_whole(self, series: ReceivedSeries, received: frozenset[str], age: float) -> bool:
         """Whether all instances that the PACS has of a series came; otherwise it waits for them."""
-        header = _header(series, ["StudyInstanceUID", "SeriesInstanceUID"])
+        header = _header(min(series.folder.iterdir()), ["StudyInstanceUID", "SeriesInstanceUID"])
         uids = str(header.StudyInstanceUID), str(header.SeriesInstanceUID)
         known = self._answer(partial(self._pacs.instances, *uids, self._sop_class_uids))
         missing = {digest(uid) for uid in known} - received
@@ -204,15 +205,29 @@ class _StoppedError(Exception):
     """The service stops while it waits for the PACS."""
 
 
-def _header(series: ReceivedSeries, keywords: list[str]) -> Dataset:
-    """These attributes of one instance."""
-    return dcmread(next(series.folder.iterdir()), stop_before_pixels=True, specific_tags=list(keywords))
+def _header(path: Path, keywords: list[str]) -> Dataset:
+    """These attributes of one instance.
+
+    Raises:
+        DataError: if its file was damaged in the spool.
+    """
+    try:
+        header = dcmread(path, stop_before_pixels=True, specific_tags=list(keywords))
+        decode_elements(header)
+    except Exception as err:  # pydicom raises whatever a damaged byte leads to
+        raise DataError(f"file '{path.name}': found a file that cannot be read, expected a DICOM instance.") from err
+    return header
 
 
 def _reason(series: ReceivedSeries, err: Exception) -> str:
     """The message of an error without what it must not quote; only its place where that is not known."""
-    try:
-        values = {str(element.value).strip() for element in _header(series, _PATIENT)} - {""}
-    except Exception:  # attributes that cannot be read
+    headers = []
+    for path in series.folder.iterdir():
+        try:
+            headers.append(_header(path, _PATIENT))
+        except DataError:  # the values are in the other instances too
+            continue
+    if not headers:
         return where(err)
+    values = {str(header.get(keyword) or "").strip() for header in headers for keyword in _PATIENT} - {""}
     return redacted(str(err), sorted(values, key=len, reverse=True))

@@ -100,6 +100,13 @@ def test_an_instance_without_series(call: Call, spool: Spool, tools: SimpleNames
     assert len(spool) == 0
 
 
+def test_an_unknown_character_set_is_no_obstacle(call: Call, spool: Spool, tools: SimpleNamespace) -> None:
+    (dataset,) = tools.series(1)
+    dataset.SpecificCharacterSet = ["ISO 2022 IR 6", "ISO 2022 IR 999"]
+    assert call().send_c_store(dataset).Status == 0
+    assert len(spool) == 1
+
+
 def test_a_full_queue_asks_to_send_later(call: Call, spool: Spool, tools: SimpleNamespace) -> None:
     association = call()
     status = [association.send_c_store(tools.series(1)[0]).Status for _ in range(3)]

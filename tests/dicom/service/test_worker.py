@@ -234,6 +234,30 @@ def test_a_reason_quotes_no_patient(service: Service, tools: SimpleNamespace, ev
     assert uid not in json.dumps(events())
 
 
+def test_a_damaged_file_does_not_hide_the_reason(service: Service, tools: SimpleNamespace) -> None:
+    tools.receive(service.spool, *tools.series())
+    (folder,) = service.spool._incoming.iterdir()
+    damaged = max(folder.iterdir())
+
+    def damage(series: Path) -> Sequence[Any]:
+        (series / damaged.name).write_bytes(b"")
+        raise DataError("found an empty file of Doe^Jane")
+
+    service.worker._segment = damage
+    service.work()
+    assert list(service.reasons().values()) == ["found an empty file of ***"]
+
+
+def test_a_first_file_that_is_damaged_is_named(service: Service, tools: SimpleNamespace) -> None:
+    tools.receive(service.spool, *tools.series())
+    (folder,) = service.spool._incoming.iterdir()
+    damaged = min(folder.iterdir())
+    damaged.write_bytes(b"")
+    service.work()
+    expected = f"file '{damaged.name}': found a file that cannot be read, expected a DICOM instance."
+    assert list(service.reasons().values()) == [expected]
+
+
 def test_a_series_that_ends_the_process_is_given_up(service: Service, tools: SimpleNamespace) -> None:
     tools.receive(service.spool, *tools.series())
     for _ in range(3):
