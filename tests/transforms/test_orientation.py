@@ -111,6 +111,19 @@ def test_strokes_on_every_slice(order: list[int], seed: int) -> None:
     assert painted_axis(paint.transpose(order)) == order.index(2)
 
 
+@settings(max_examples=40, deadline=None)
+@given(AXES, SEEDS, st.floats(2.0, 6.0))
+def test_strokes_along_one_direction_on_every_slice(order: list[int], seed: int, shift: float) -> None:
+    # were they all at one height, they would fill a slice of another axis
+    rng = np.random.default_rng(seed)
+    paint = np.zeros((60, 50, 30), bool)
+    heights = 25 + np.cumsum(rng.normal(scale=shift, size=30)).round().clip(-20, 20).astype(int)
+    for index, height in enumerate(heights):
+        columns = np.arange(5, 55)
+        paint[columns, height + (columns % 7 > 4), index] = True
+    assert painted_axis(paint.transpose(order)) in (None, order.index(2))
+
+
 @pytest.mark.parametrize("order", [(0, 1, 2), (2, 0, 1), (1, 2, 0)])
 def test_paint_of_other_kinds_on_a_few_slices(order: tuple[int, ...]) -> None:
     axis = order.index(2)
