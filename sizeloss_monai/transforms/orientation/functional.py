@@ -121,7 +121,8 @@ def painted_axis(paint: NDArray[np.bool_]) -> int | None:
     have a painted neighbour along the axis of the slices are few, both at all and beside those along the other two.
     Solid bodies, such as full masks and balls, have many along each axis. Where strokes are dots or parallel lines,
     which lie in planes of several axes, the axis with the fewest planes counts, if it has at most half as many as the
-    next, and as many unpainted ones between them.
+    next, and as many unpainted ones between them. A stroke at nearly one place on every slice, as if a slice of another
+    axis were filled, misleads.
 
     Args:
         paint: which voxels are painted, ``[X, Y, Z]``.
