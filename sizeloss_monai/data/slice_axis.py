@@ -141,7 +141,8 @@ def painted_axis(paint: NDArray[np.bool_]) -> int | None:
         gaps.append(int(painted[-1] - painted[0]) + 1 - len(painted))
     first, second, third = sorted(range(3), key=lambda axis: pairs[axis])
     if pairs[third] > 0 and pairs[second] >= _ALIKE * pairs[third]:
-        found = first if pairs[first] <= _PAINTED * pairs[second] else None
+        few = _PAINTED * pairs[second], pairs[second] - 3 * pairs[second] ** 0.5  # fewer than by chance, too
+        found = first if pairs[first] <= min(few) else None
     else:
         alike = [first, second] if pairs[third] else [first, second, third]
         found, other = sorted(alike, key=lambda axis: planes[axis])[:2]

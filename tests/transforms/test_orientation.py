@@ -154,6 +154,12 @@ def test_balls_of_several_classes_tell_nothing(seed: int, number: int, radius: f
     assert painted_axis(paint) is None
 
 
+@settings(max_examples=50, deadline=None)
+@given(SEEDS, st.integers(6, 12), st.sampled_from([0.2, 0.5]))
+def test_scattered_voxels_tell_nothing(seed: int, size: int, share: float) -> None:
+    assert painted_axis(np.random.default_rng(seed).random((size,) * 3) < share) is None
+
+
 def test_no_paint_and_nothing_but_paint() -> None:
     assert painted_axis(np.zeros((3, 4, 5), bool)) is None
     assert painted_axis(np.ones((3, 4, 5), bool)) is None
