@@ -154,7 +154,7 @@ def nifti_fields(path: Path) -> nib.Nifti1Header:
     try:
         with gzip.open(path, "rb") if packed else path.open("rb") as stream:
             block = stream.read(nib.nifti2.header_dtype.itemsize)
-    except (EOFError, zlib.error) as err:
+    except (EOFError, zlib.error, gzip.BadGzipFile) as err:
         raise HeaderError("the file is truncated or damaged: its header does not unpack") from err
     for cls in (nib.Nifti1Header, nib.Nifti2Header):
         size = cls.template_dtype.itemsize

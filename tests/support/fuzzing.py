@@ -1,6 +1,7 @@
 """Mangled image files and data lists, by number: the same number is the same input everywhere.
 
-``python -m tests.support.fuzzing KIND FIRST COUNT`` tries inputs in this process, and tells each on a line of stdout.
+``python -m tests.support.fuzzing FIRST COUNT [KIND ...]`` tries inputs of each kind in this process, and tells each on
+a line of stdout.
 """
 
 from __future__ import annotations
@@ -12,7 +13,6 @@ import resource
 import signal
 import sys
 import tempfile
-from collections.abc import Callable
 from contextlib import redirect_stderr, redirect_stdout
 from io import StringIO
 from pathlib import Path
@@ -346,33 +346,36 @@ def try_datalist(path: Path, folder: Path) -> str:
 
 def main() -> None:
     """Try inputs, each within a time and a memory limit; a line of JSON before and after each."""
-    kind, first, count = sys.argv[1], int(sys.argv[2]), int(sys.argv[3])
+    first, count, kinds = int(sys.argv[1]), int(sys.argv[2]), sys.argv[3:] or KINDS
     import torch  # noqa: F401 - before memory is limited
 
     from tests.support import routes  # noqa: F401
 
     limit = _address_space() + MAX_BYTES
     resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
-    stdout, told = sys.stdout, print
-    make: Callable[[int, Path], Path]
-    if kind == "datalist":
-        make, attempt = datalist_input, try_datalist
-    else:
-        make, attempt = (lambda number, folder: image_input(kind, number, folder)), try_image
-    for number in range(first, first + count):
-        told(json.dumps({"number": number}), file=stdout, flush=True)
-        with tempfile.TemporaryDirectory() as name:
-            folder = Path(name)
-            (folder / "in").mkdir()
-            (folder / "out").mkdir()
-            path = make(number, folder / "in")
+    for kind in kinds:
+        for number in range(first, first + count):
+            _tell(kind, number, "began")
             signal.alarm(SECONDS)
-            try:
-                outcome = attempt(path, folder / "out")
-            except Exception as err:  # what is looked for
-                outcome = f"trace: {type(err).__name__}: {err}"
+            _tell(kind, number, _outcome(kind, number))
             signal.alarm(0)
-        told(json.dumps({"number": number, "outcome": outcome}), file=stdout, flush=True)
+
+
+def _outcome(kind: str, number: int) -> str:
+    with tempfile.TemporaryDirectory() as name:
+        given, out = Path(name, "in"), Path(name, "out")
+        given.mkdir()
+        out.mkdir()
+        try:
+            if kind == "datalist":
+                return try_datalist(datalist_input(number, given), out)
+            return try_image(image_input(kind, number, given), out)
+        except Exception as err:  # what is looked for
+            return f"trace: {type(err).__name__}: {err}"
+
+
+def _tell(kind: str, number: int, outcome: str) -> None:
+    print(json.dumps({"kind": kind, "number": number, "outcome": outcome}), flush=True)
 
 
 def _address_space() -> int:
