@@ -164,6 +164,8 @@ METAIMAGE = {
     "NaN origin": ({"Offset": "nan 0 0"}, "found the Offset 'nan 0 0', expected 3 finite numbers"),
     "flat axes": ({"TransformMatrix": "1 0 0 1 0 0 0 0 1"}, "axes in the header that lie in one plane"),
     "unknown type": ({"ElementType": "MET_STRING"}, "found the ElementType MET_STRING"),
+    "neither true nor false": ({"CompressedData": "1,5"}, "found the CompressedData '1,5', expected True or False"),
+    "packed by number": ({"CompressedData": "1"}, "found no CompressedDataSize above 0"),
     "a field twice": ({"Offset": "0 0 0\nDimSize = 2 2 2"}, "found the field DimSize twice"),
     "a million channels": ({"ElementNumberOfChannels": 10**6}, "found 1000000 channels"),
     "header size in a local file": ({"HeaderSize": 5}, "found the HeaderSize 5"),

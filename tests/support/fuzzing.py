@@ -325,7 +325,7 @@ def try_image(path: Path, folder: Path) -> str:
     head, *problems = message.splitlines()  # "1 problem in 1 of 1 cases:", then a line for each
     assert len(problems) == int(head.split()[0]), f"not one line a problem: {message}"
     assert str(folder.parent) not in message, f"a folder's name: {message}"
-    assert not re.search(r"0x[0-9a-f]{6}", message), f"an address: {message}"
+    assert not re.search(r"\(0x[0-9a-f]{6,}\)", message), f"an address: {message}"
     return f"refused: {problems[0]}"
 
 
