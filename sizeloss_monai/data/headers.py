@@ -262,8 +262,8 @@ def _nifti_forms(header: nib.Nifti1Header) -> tuple[dict[str, np.ndarray], tuple
 def _rounded(affine: np.ndarray) -> np.ndarray:
     """An affine as NIfTI-1 holds an sform.
 
-    MONAI's Spacing puts pixels half a pixel apart where axes are at right angles to the last bit, as by a qform, and where
-    they are so to seven digits.
+    MONAI's Spacing puts pixels half a pixel apart where axes are at right angles to the last bit, as by a qform, and
+    where they are so to seven digits.
     """
     with np.errstate(over="ignore"):
         return affine.astype(np.float32)

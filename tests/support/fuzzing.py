@@ -337,9 +337,12 @@ def try_datalist(path: Path, folder: Path) -> str:
     with redirect_stdout(out), redirect_stderr(err):
         code = main(["check", str(path), "--output", str(folder / "check.json")])
     assert code in (0, 1)
+    assert "Traceback" not in err.getvalue()
     told = [line for line in out.getvalue().splitlines() if line.startswith("error: ")]
     if code and not told:
-        (line,) = err.getvalue().strip().splitlines()
+        (line,) = [line for line in err.getvalue().splitlines() if "error: " in line]
+        assert err.getvalue().strip().endswith(line), "more than one line"
+        assert len(line) < 1000
         return f"refused: {line}"
     return f"refused: {told[0]}" if code else "passed"
 

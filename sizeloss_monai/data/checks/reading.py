@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +28,8 @@ def read_volume(files: Any, where: Place, reader: ImageReader | None = None) -> 
         The volume, ``[C, *spatial]``, or what is wrong: a file is missing, truncated, damaged or of an unknown format.
     """
     paths = [Path(path) for path in ensure_tuple(files)]
-    missing = [path.name for path in paths if not path.exists()]
+    # os.path.exists is False, too, for a name that no file can have
+    missing = [path.name[:255] for path in paths if not os.path.exists(path)]
     if missing:
         return where.error("missing-file", f"no file {listed(missing)}", "it to exist")
     try:
