@@ -16,7 +16,7 @@ from monai.metrics import compute_dice
 from monai.transforms import LoadImage
 
 from scripts.experiments.result_files import write_csv
-from sizeloss_monai.data import check_cases
+from sizeloss_monai.checks import check_cases
 from sizeloss_monai.metrics import HausdorffDistanceMMMetric, SliceDiceMetric
 
 
