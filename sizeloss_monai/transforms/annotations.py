@@ -45,7 +45,7 @@ class AnnotationToTargetsd(Transform):
 
     The shares of all slices add up to the volume's bounds, which is how
     :class:`~sizeloss_monai.constraints.VolumeSizeConstraintLoss` takes them. The lower bound of a volume that is known
-    to hold the class is one voxel at least. Of a class, a slice is known to hold it where it has voxels annotated as that
+    to hold the class is one voxel at least. A slice is known to hold a class where it has voxels annotated as that
     class, or a tag lists it; known to lack it where the tag is false or does not list it. With ``slice_wise`` false
     the item keeps one pair a class, for networks that see whole volumes.
 
