@@ -19,7 +19,7 @@ from pydicom.valuerep import DA, DS, TM, validate_value
 import sizeloss_monai
 from sizeloss_monai.dicom.description import SegmentDescription
 from sizeloss_monai.dicom.instances import Instance, decode_elements
-from sizeloss_monai.dicom.series import numbers_of, usual_numbers
+from sizeloss_monai.dicom.series import numbers_of, phase_grid, usual_numbers
 
 __all__ = ["make_segmentation", "source_headers"]
 
@@ -137,7 +137,7 @@ def _source_headers(headers: Sequence[Dataset]) -> list[Dataset]:
     first = shown[0]
     taken = {keyword: _first_value(shown, keyword) for keyword in (*_TYPE_2, "FrameOfReferenceUID")}
     taken["FrameOfReferenceUID"] = taken["FrameOfReferenceUID"] or _uid("frame of reference", first.SeriesInstanceUID)
-    spacing = _distance(shown)
+    spacing = phase_grid(headers).spacing[2]
     grid = {keyword: usual_numbers(headers, keyword) for keyword in ("PixelSpacing", "ImageOrientationPatient")}
     for header in shown:
         for keyword, value in taken.items():
@@ -190,14 +190,6 @@ def _first_value(headers: Sequence[Dataset], keyword: str) -> Any:
     """The first header's value of an attribute, or else another's; empty where none has one."""
     values = (header.get(keyword) for header in headers)
     return next((value for value in values if value is not None and str(value).strip()), "")
-
-
-def _distance(headers: Sequence[Dataset]) -> float:
-    """The distance between neighbouring slices in mm, by their positions."""
-    cosines = usual_numbers(headers, "ImageOrientationPatient")
-    normal = np.cross(cosines[:3], cosines[3:])
-    heights = np.array([numbers_of(header, "ImagePositionPatient") for header in headers]) @ normal
-    return float(np.ptp(heights) / np.linalg.norm(normal) / (len(headers) - 1))
 
 
 def _series_number(header: Dataset) -> int:

@@ -24,10 +24,7 @@ from sizeloss_monai.dicom.description import BundleDescription
 from sizeloss_monai.dicom.instances import Instance, read_instances
 from sizeloss_monai.dicom.quality import Quality, assess_quality
 from sizeloss_monai.dicom.segmentation import make_segmentation
-from sizeloss_monai.dicom.series import pick_series, series_token, split_phases
-from sizeloss_monai.dicom.volume import read_volume
-from sizeloss_monai.transforms.units.array import MM3_PER_ML
-from sizeloss_monai.transforms.units.functional import voxel_volume
+from sizeloss_monai.dicom.series import phase_grid, pick_series, read_volume, series_token, split_phases
 
 __all__ = ["DicomSegmenter", "SegmentedPhase"]
 
@@ -188,7 +185,7 @@ class DicomSegmenter:
         mask, found = self.predict(image)
         inferred = time.perf_counter()
         ids = np.asarray(mask.cpu()).astype(np.uint8)
-        voxel_ml = voxel_volume(mask.affine).item() / MM3_PER_ML
+        voxel_ml = phase_grid([instance.header for instance in phase]).voxel_size("volume", "mL")
         quality = assess_quality(ids, found, voxel_ml, self.description.segments, self.description.reject_factor)
         segmentation = make_segmentation(
             phase,
