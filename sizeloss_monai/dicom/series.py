@@ -291,7 +291,7 @@ def _check_instances(instances: Sequence[Instance], modality: str | None) -> Non
         if modality is not None and header.get("Modality") != modality:
             raise _error(f"modality {header.get('Modality') or 'not given'}", f"modality {modality}")
         if max(numbers_of(header, "NumberOfFrames"), default=1) > 1:
-            raise _error(f"a multi-frame image, '{name}'", "one slice an instance: convert it to single frames first")
+            raise _error(f"a multi-frame image, '{name}'", "one slice per instance: convert it to single frames first")
         if header.SOPClassUID not in _SOP_CLASSES:
             raise _error(
                 f"the SOP class {_sop_class(header)} in '{name}'",

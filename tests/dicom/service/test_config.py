@@ -43,6 +43,12 @@ def test_settings_are_read(tmp_path: Path, settings: dict[str, Any], monkeypatch
     assert read(tmp_path, settings).credentials is None
 
 
+def test_the_home_folder_is_put_in(tmp_path: Path, settings: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    config = read(tmp_path, settings | {"bundle": "~", "spool": "~/new/spool"})
+    assert (config.bundle, config.spool) == (tmp_path, tmp_path / "new" / "spool")
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [
