@@ -24,6 +24,7 @@ from sizeloss_monai.dicom.classes import BundleDescription, Quality, assess_qual
 from sizeloss_monai.dicom.instances import Instance, read_instances
 from sizeloss_monai.dicom.segmentation import make_segmentation
 from sizeloss_monai.dicom.series import phase_grid, pick_series, read_volume, series_token, split_phases
+from sizeloss_monai.transforms.units.array import MM3_PER_ML
 
 __all__ = ["DicomSegmenter", "SegmentedPhase"]
 
@@ -184,7 +185,7 @@ class DicomSegmenter:
         mask, found = self.predict(image)
         inferred = time.perf_counter()
         ids = np.asarray(mask.cpu()).astype(np.uint8)
-        voxel_ml = phase_grid([instance.header for instance in phase]).voxel_size("volume", "mL")
+        voxel_ml = phase_grid([instance.header for instance in phase]).voxel_mm3 / MM3_PER_ML
         quality = assess_quality(ids, found, voxel_ml, self.description.segments, self.description.reject_factor)
         segmentation = make_segmentation(
             phase,

@@ -178,6 +178,9 @@ def phase_grid(headers: Sequence[Dataset]) -> Grid:
 
     Returns:
         The grid of columns, rows and slices. The first slice is the lowest along the normal.
+
+    Raises:
+        DataError: when the voxels have no volume.
     """
     orientation = _orientation(headers)
     corners = np.array([numbers_of(header, "ImagePositionPatient") for header in headers])
@@ -188,8 +191,10 @@ def phase_grid(headers: Sequence[Dataset]) -> Grid:
         pixel_spacing=usual_numbers(headers, "PixelSpacing"),
         spacing_between_slices=float(np.ptp(heights)) / (len(headers) - 1),
     )
-    shape = int(headers[0].Columns), int(headers[0].Rows), len(headers)
-    return Grid(shape, np.asarray(orientation_ras_lps(affine)), axis=2)
+    grid = Grid.of((headers[0].Columns, headers[0].Rows, len(headers)), orientation_ras_lps(affine))
+    if grid is None:
+        raise _error("voxels of no volume", "pixels and distances between slices above 0 mm")
+    return grid
 
 
 def read_volume(phase: Sequence[Instance]) -> MetaTensor:

@@ -40,7 +40,7 @@ def test_the_grid_of_a_phase_needs_no_order(tmp_path):
     grid = phase_grid(headers)
     np.testing.assert_array_equal(grid.affine, np.asarray(read_volume(phase).affine))
     np.testing.assert_array_equal(grid.affine, phase_grid([headers[i] for i in (3, 0, 4, 1, 2)]).affine)
-    assert (grid.shape, grid.axis, grid.num_slices) == ((10, 12, 5), 2, 5)
+    assert grid.shape == (10, 12, 5)
     np.testing.assert_allclose([*grid.spacing, grid.voxel_mm3], [1.25, 1.5, 8, 15])
 
 
