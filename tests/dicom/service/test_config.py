@@ -107,7 +107,7 @@ def test_missing_keys_are_told(tmp_path: Path, settings: dict[str, Any], key: st
         read(tmp_path, settings)
 
 
-def test_a_key_that_is_no_text(tmp_path: Path, settings: dict[Any, Any]) -> None:
+def test_a_key_that_is_not_a_text(tmp_path: Path, settings: dict[Any, Any]) -> None:
     with pytest.raises(DataError, match=r"unknown key\(s\) 5, expected among ae_title, port"):
         read(tmp_path, settings | {5: "x"})
 
