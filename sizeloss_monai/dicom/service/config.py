@@ -165,10 +165,10 @@ def _told(errors: Sequence[Mapping[str, Any]]) -> str:
     missing = [str(error["loc"][0]) for error in errors if error["type"] == "missing"]
     if missing:
         return f"the key(s) {', '.join(missing)} are missing."
-    sentences = []
+    sentences: dict[str, str] = {}  # by key: pydantic also counts the entries of a list that it could use
     for error in errors:
         key = str(error["loc"][0]) if error["loc"] else ""
         expected = error.get("ctx", {}).get("error") or (key and ServiceConfig.model_fields[key].description)
         said = expected if isinstance(expected, _UserError) else f"found {error['input']!r}, expected {expected}"
-        sentences.append(f"{key}: {said}." if key else f"{said}.")
-    return " ".join(sentences)
+        sentences.setdefault(key, f"{key}: {said}." if key else f"{said}.")
+    return " ".join(sentences.values())

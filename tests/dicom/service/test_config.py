@@ -64,7 +64,7 @@ def test_the_home_folder_is_put_in(tmp_path: Path, settings: dict[str, Any], mon
         ({"calling_ae_titles": ["A\\B"]}, "calling_ae_titles: found"),
         ({"calling_ae_titles": []}, "expected a list with at least one entry"),
         ({"calling_ae_titles": "PACS"}, "expected a list with at least one entry"),
-        ({"sop_classes": ["MRImage"]}, "sop_classes: found 'MRImage', expected a storage class"),
+        ({"sop_classes": ["MRImage"]}, r"sop_classes: found 'MRImage', expected a storage class, such as \w+\.$"),
         ({"sop_classes": ["Verification"]}, "sop_classes: found 'Verification'"),
         ({"quiet_seconds": float("nan")}, "quiet_seconds: found nan, expected a positive number"),
         ({"max_megabytes": 0}, "max_megabytes: found 0"),
