@@ -6,11 +6,15 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
-__all__ = ["DataError", "Finding", "Place", "counted", "listed"]
+__all__ = ["ConfigError", "DataError", "Finding", "Place", "counted", "listed"]
+
+
+class ConfigError(ValueError):
+    """A configuration that cannot mean what its author meant."""
 
 
 class DataError(ValueError):
-    """Data that cannot be used as they are; the message says what was found and what was expected."""
+    """Data that cannot be used as they are. The message says what was found and what was expected."""
 
 
 @dataclass(frozen=True)
