@@ -9,7 +9,10 @@ from typing import Any
 
 from monai import transforms as mt
 
+from sizeloss_monai.bundle.guard import is_handed_over
 from sizeloss_monai.bundle.run_record import read_starts
+from sizeloss_monai.bundle.start import is_first_process
+from sizeloss_monai.checks import check_cases, check_used_data
 from sizeloss_monai.data.grid import read_grid
 from sizeloss_monai.data.slice_axis import (
     SliceAxis,
@@ -20,8 +23,55 @@ from sizeloss_monai.data.slice_axis import (
 )
 from sizeloss_monai.datalist.classes import ClassMap, read_classes
 from sizeloss_monai.errors import ConfigError, DataError, listed
+from sizeloss_monai.transforms.size_bounds import UNITS
 
-__all__ = ["check_label_map", "check_pixdim", "check_sizes_hold", "check_trained_grid", "trained_slice_axis"]
+__all__ = [
+    "check_inputs",
+    "check_label_map",
+    "check_pixdim",
+    "check_sizes_hold",
+    "check_trained_grid",
+    "trained_slice_axis",
+]
+
+
+def check_inputs(
+    datalist: Mapping[str, Any],
+    classes: ClassMap,
+    pixdim: Any,
+    unit: str = "voxels",
+    slice_axis: SliceAxis | None = None,
+    unannotated: int | None = None,
+    **options: Any,
+) -> None:
+    """Raise where the settings or the data of a training are wrong. For a config's ``initialize``.
+
+    Of several processes the first one reads the files.
+
+    Args:
+        datalist: with absolute paths. Cases without a name come from another program; their masks hold classes.
+        classes: the class of each id of the label files.
+        pixdim: see :py:func:`check_pixdim`.
+        unit: of size bounds, see :py:class:`~sizeloss_monai.transforms.LabelToSizeBounds`.
+        slice_axis: where slices lie; None of whole volumes.
+        unannotated: the id of weak labels where no voxel was annotated; None: the data list's.
+        options: for :py:func:`~sizeloss_monai.checks.check_used_data`.
+
+    Raises:
+        ConfigError: when a setting is wrong.
+        DataError: with one line for each problem of the data.
+    """
+    check_pixdim(pixdim)
+    if unit not in UNITS:
+        raise ConfigError(f"unit must be {' or '.join(UNITS)}, found {unit!r}")
+    check_label_map(classes, datalist, unannotated)
+    if not is_first_process():
+        return
+    if not is_handed_over(datalist["training"]):
+        check_used_data(datalist, classes, unannotated=unannotated, slice_axis=slice_axis, **options)
+        return
+    items = [*datalist["training"], *datalist["validation"]]
+    check_cases(items, label_ids={"label": classes.label_ids}, ignore_index=None)  # full masks leave nothing out
 
 
 def check_pixdim(pixdim: Any) -> None:

@@ -16,8 +16,8 @@ from monai.data import MetaTensor
 from monai.transforms import Compose, CopyItemsd, KeepLargestConnectedComponentd, LoadImaged, SaveImaged
 from pydicom.config import disable_value_validation
 
-from sizeloss_monai.bundle.as_typed import literal
-from sizeloss_monai.bundle.config_check import ConfigError
+from sizeloss_monai.bundle.guard import literal
+from sizeloss_monai.errors import ConfigError
 from sizeloss_monai.bundle.output_dir import check_checkpoint
 from sizeloss_monai.data.grid import MM3_PER_ML
 from sizeloss_monai.data.whole_files import whole_file

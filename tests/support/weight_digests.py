@@ -11,6 +11,7 @@ from __future__ import annotations
 import argparse
 import csv
 import hashlib
+import json
 import os
 import subprocess
 import sys
@@ -19,13 +20,14 @@ from pathlib import Path
 
 import torch
 
+from sizeloss_monai.phantoms import write_cine_phantoms
 from tests.bundles.conftest import TINY, TINY_3D
 from tests.support.bundle_runs import BUNDLES, CINE, SCRIBBLES, VOLUMES
 from tests.support.layouts import WRITERS, write_scribbles
 
 # (bundle, overlays in configs/, options)
 RUNS: list[tuple[str, list[str], dict[str, object]]] = [
-    *((bundle, [], {}) for bundle in BUNDLES),
+    *((bundle, ["individual_bounds"] * (bundle != SCRIBBLES), {}) for bundle in BUNDLES),
     (CINE, ["tags"], {}),
     (CINE, ["common_bounds"], {}),
     (CINE, ["volume_bounds"], {"batch_size": 1}),
@@ -33,7 +35,6 @@ RUNS: list[tuple[str, list[str], dict[str, object]]] = [
     (CINE, ["scribbles"], {}),
     (CINE, ["common_bounds", "hybrid", "lagrangian"], {"num_full": 1}),
     (VOLUMES, ["common_bounds"], {}),
-    (SCRIBBLES, ["slice_bounds"], {}),
 ]
 # in the checkout's own process, which imports its own package
 TRAIN = """
@@ -42,7 +43,7 @@ from pathlib import Path
 import torch
 from monai.bundle import ConfigWorkflow
 files, settings = json.load(sys.stdin)
-files = [str(next(Path("configs").rglob(f), f)) if not Path(f).parent.name else f for f in files]
+files = [f if "/" in f else str(next(Path("configs").rglob(f))) for f in files]
 workflow = ConfigWorkflow(config_file=files, workflow_type="train", logging_file=False, **settings)
 workflow.initialize()
 workflow.run()
@@ -61,8 +62,6 @@ def digest(checkpoint: Path) -> str:
 
 def train(tree: Path, bundle: str, overlays: list[str], tiny: Path, data: Path, options: dict[str, object]) -> str:
     """Train in a checkout; the digest of the last checkpoint."""
-    import json
-
     with tempfile.TemporaryDirectory() as output:
         configs = f"bundles/{bundle}/configs"
         files = [f"{configs}/train.yaml", str(tiny), *(f"{overlay}.yaml" for overlay in overlays)]
@@ -73,10 +72,9 @@ def train(tree: Path, bundle: str, overlays: list[str], tiny: Path, data: Path, 
             "device": "cpu",
             "epochs": 2,
             "seed": 3,
-            "cache_workers": 1,
             **options,
         }
-        # phantoms' scribbles mark unannotated voxels by 255, ACDC's by 4
+        # scribbles of phantoms mark unannotated voxels by 255, ACDC's by 4
         settings |= {"unannotated": 255} if "scribbles" in overlays else {}
         done = subprocess.run(
             [sys.executable, "-c", TRAIN],
@@ -109,8 +107,6 @@ def main() -> None:
         root = args.data or Path(scratch)
         tiny = {False: root / "tiny.yaml", True: root / "tiny_3d.yaml"}
         if not tiny[True].is_file():
-            from sizeloss_monai.phantoms import write_cine_phantoms
-
             root.mkdir(parents=True, exist_ok=True)
             write_cine_phantoms(root / CINE, num_patients=4, seed=0, splits=(0.5, 0.25, 0.25), with_scribbles=True)
             for bundle, write in {SCRIBBLES: write_scribbles, **WRITERS}.items():
