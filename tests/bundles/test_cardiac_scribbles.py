@@ -187,7 +187,7 @@ def test_bounds_on_slices(folder: Path, tiny: str, tmp_path: Path) -> None:
     (tmp_path / "list.json").write_text(json.dumps(datalist))
     workflow = make_workflow(
         SCRIBBLES,
-        ["train.yaml", tiny, "configs/slice_bounds.yaml"],
+        ["train.yaml", tiny, "configs/supervision/slice_bounds.yaml"],
         folder,
         tmp_path / "run",
         datalist_file=str(tmp_path / "list.json"),
@@ -215,7 +215,7 @@ def test_published_bounds_of_acdc(folder: Path, tiny: str, tmp_path: Path) -> No
     for item in datalist["training"]:
         item.pop("size_bounds", None)
     (tmp_path / "list.json").write_text(json.dumps(datalist))
-    files = ["train.yaml", tiny, "configs/acdc_scribbles.yaml"]
+    files = ["train.yaml", tiny, "configs/protocols/acdc_scribbles.yaml"]
     workflow = make_workflow(SCRIBBLES, files, folder, tmp_path / "run", datalist_file=str(tmp_path / "list.json"))
     workflow.initialize()
     parse = workflow.parser.get_parsed_content

@@ -33,7 +33,7 @@ def trained(
 ) -> tuple[str, Path]:
     bundle: str = request.param
     output = tmp_path_factory.mktemp("runs") / bundle
-    files = (f"bundles/{bundle}/configs/train.yaml", tiny_of[bundle], "configs/individual_bounds.yaml")
+    files = (f"bundles/{bundle}/configs/train.yaml", tiny_of[bundle], "configs/supervision/individual_bounds.yaml")
     result = run_bundle(*files, dataset_dir=data[bundle], output_dir=output, epochs=1)
     assert result.returncode == 0, result.stdout[-3000:] + result.stderr[-3000:]
     return bundle, output
@@ -178,7 +178,7 @@ def test_validation_of_a_case_with_bounds_and_tags_of_its_own(
     datalist["size_bounds"] = {"per": "volume", "unit": "mL", "bounds": {}}
     datalist["validation"][1] |= {"size_bounds": {"1": [0, None]}, "tags": {"1": True}}
     (tmp_path / "list.json").write_text(json.dumps(datalist))
-    overlays = [tiny_of[bundle]] + ["configs/select_without_masks.yaml"] * (bundle != VOLUMES)
+    overlays = [tiny_of[bundle]] + ["configs/protocols/select_without_masks.yaml"] * (bundle != VOLUMES)
     parse = parsed(bundle, overlays, data[bundle], tmp_path / "run", datalist_file=str(tmp_path / "list.json"))
     evaluator = parse("validate#evaluator")
     evaluator.run()
@@ -199,7 +199,7 @@ def test_a_volume_has_one_ball_a_class(data: dict[str, Path], tiny_of: dict[str,
 def test_common_bounds_of_volumes_come_from_the_first_few(
     data: dict[str, Path], tiny_of: dict[str, str], tmp_path: Path
 ) -> None:
-    overlays = [tiny_of[VOLUMES], "configs/common_bounds.yaml"]
+    overlays = [tiny_of[VOLUMES], "configs/supervision/common_bounds.yaml"]
     parse = parsed(VOLUMES, overlays, data[VOLUMES], tmp_path / "run", common_num_cases=3)
     items = list(map(parse("validate#preprocessing"), parse("datalist")["training"][:3]))
     for class_id in (1, 2):
@@ -208,11 +208,11 @@ def test_common_bounds_of_volumes_come_from_the_first_few(
 
 
 def test_protocol_for_volumes(data: dict[str, Path], tiny_of: dict[str, str], tmp_path: Path) -> None:
-    parse = parsed(VOLUMES, [tiny_of[VOLUMES], "configs/small_3d.yaml"], data[VOLUMES], tmp_path / "run")
+    parse = parsed(VOLUMES, [tiny_of[VOLUMES], "configs/protocols/small_3d.yaml"], data[VOLUMES], tmp_path / "run")
     assert parse("train#trainer").state.max_epochs == parse("epochs") == parse("lr_scheduler").T_max == 40
 
 
-@pytest.mark.parametrize(("overlays", "copies", "edge"), [([], 4, 256), (["configs/small.yaml"], 0, 128)])
+@pytest.mark.parametrize(("overlays", "copies", "edge"), [([], 4, 256), (["configs/protocols/small.yaml"], 0, 128)])
 def test_prostate_slices_and_copies(
     data: dict[str, Path], tmp_path: Path, overlays: list[str], copies: int, edge: int
 ) -> None:
