@@ -14,7 +14,7 @@ import posixpath
 import re
 from pathlib import Path
 from typing import Any
-from xml.ElementTree import Element
+from xml.etree.ElementTree import Element
 
 import nbformat
 from latex2mathml.converter import convert_to_element
