@@ -77,13 +77,13 @@ def _run(args: argparse.Namespace) -> int:
     _check_options(args)
     import json
 
-    from sizeloss_monai.data import choose_slice_axis, load_datalist, save_datalist
+    from sizeloss_monai.data import choose_slice_axis, load_datalist, save_datalist, unannotated_id_of
     from sizeloss_monai.data.bounds_proposal import add_bounds, propose_from_cases, propose_published, review_bounds
     from sizeloss_monai.data.names import existing_path
 
     args.datalist = existing_path(args.datalist)
     datalist = load_datalist(args.datalist, args.dataset_dir)
-    slices = choose_slice_axis(datalist["training"], args.slice_axis, datalist, datalist.get("unannotated", 255))
+    slices = choose_slice_axis(datalist["training"], args.slice_axis, datalist, unannotated_id_of(datalist))
     if args.published:
         proposal = propose_published(datalist, dict(args.published), args.margin)
     else:

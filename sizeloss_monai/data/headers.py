@@ -154,7 +154,7 @@ def nifti_fields(path: Path) -> nib.Nifti1Header:
     try:
         with gzip.open(path, "rb") if packed else path.open("rb") as stream:
             block = stream.read(nib.nifti2.header_dtype.itemsize)
-    except (EOFError, zlib.error) as err:
+    except (EOFError, zlib.error, gzip.BadGzipFile) as err:
         raise HeaderError("the file is truncated or damaged: its header does not unpack") from err
     for cls in (nib.Nifti1Header, nib.Nifti2Header):
         size = cls.template_dtype.itemsize
@@ -221,7 +221,7 @@ def _nifti_forms(header: nib.Nifti1Header) -> tuple[dict[str, np.ndarray], tuple
     zooms = np.abs(np.asarray(header["pixdim"][1:4], dtype=np.float64))
     forms: dict[str, np.ndarray] = {}
     if int(header["sform_code"]) > 0:
-        forms["sform"] = scale @ header.get_sform()
+        forms["sform"] = scale @ _rounded(header.get_sform())
         _check_affine(forms["sform"], "sform")
     # pixdim of axes that a file of one or two dimensions lacks may be anything
     lacking = max(0, 3 - int(header["dim"][0]))
@@ -229,7 +229,7 @@ def _nifti_forms(header: nib.Nifti1Header) -> tuple[dict[str, np.ndarray], tuple
     pixdim_is_right = bool(np.isfinite(zooms).all() and (zooms > 0).all())
     if int(header["qform_code"]) > 0:
         try:
-            qform = scale @ header.get_qform()
+            qform = scale @ _rounded(header.get_qform())
             _check_affine(qform, "qform")
             forms["qform"] = qform
         except (HeaderDataError, HeaderError, ValueError) as err:
@@ -257,6 +257,16 @@ def _nifti_forms(header: nib.Nifti1Header) -> tuple[dict[str, np.ndarray], tuple
         if apart > 0.1 * spacing.min():
             notes.append(f"sform and qform differ by up to {apart:.4g} mm: the sform is taken")
     return forms, tuple(notes)
+
+
+def _rounded(affine: np.ndarray) -> np.ndarray:
+    """An affine as NIfTI-1 holds an sform.
+
+    MONAI's Spacing puts pixels half a pixel apart where axes are at right angles to the last bit, as by a qform, and
+    where they are so to seven digits.
+    """
+    with np.errstate(over="ignore"):
+        return affine.astype(np.float32)
 
 
 def _shown(numbers: Sequence[float] | np.ndarray) -> str:
@@ -293,9 +303,9 @@ def _metaimage(path: Path) -> Header:
     if not 1 <= channels <= 1024:
         raise HeaderError(f"found {channels} channels in the header, expected 1 to 1024")
     encoding: Encoding = "raw"
-    if fields.get("BinaryData", "true").lower() == "false":
+    if not _is_true(fields, "BinaryData", True):
         encoding = "text"
-    elif fields.get("CompressedData", "").lower() == "true":
+    elif _is_true(fields, "CompressedData", False):
         encoding = "zlib"
     name = fields["ElementDataFile"]
     local = name.upper() == "LOCAL"
@@ -378,6 +388,14 @@ def _metaimage_fields(path: Path) -> tuple[dict[str, str], int | None, list[str]
                 rest = file.read(_MAX_HEADER_BYTES).decode("latin-1").splitlines() if listed else []
                 return fields, file.tell(), rest
     raise HeaderError("found no ElementDataFile, expected a MetaImage header that ends with it")
+
+
+def _is_true(fields: Mapping[str, str], key: str, default: bool) -> bool:
+    """A field that is true or false; ITK looks at its first letter."""
+    text = fields.get(key, str(default)).lower()
+    if text not in ("true", "t", "1", "false", "f", "0"):
+        raise HeaderError(f"found the {key} '{text[:80]}', expected True or False")
+    return text[0] in "t1"
 
 
 def _first(fields: Mapping[str, str], *names: str) -> str | None:

@@ -128,9 +128,7 @@ def test_an_unknown_value_is_one_error(folder: Path, phantoms: Path, tiny: str, 
         assert isinstance(root_of(caught.value), DataError)
         assert "slice_axis must be one of auto, widest, axial" in str(root_of(caught.value))
         assert not (tmp_path / "run").exists()
-    workflow = make_workflow(
-        CINE, ["inference.yaml", tiny], folder / "a.nii.gz", tmp_path / "run", "infer", slice_axis=7
-    )
+    workflow = make_workflow(CINE, ["inference.yaml"], folder / "a.nii.gz", tmp_path / "run", "infer", slice_axis=7)
     with pytest.raises(Exception, match="trained_slice_axis") as caught:
         workflow.initialize()
     assert isinstance(root_of(caught.value), ConfigError)

@@ -129,3 +129,17 @@ def write(path: Path, content: bytes) -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_bytes(gzip.compress(content, 1) if path.name.endswith(".gz") else content)
     return path
+
+
+_VOXELS, _AFFINE, MICROMETRES = voxels_of(), oblique_affine(), np.diag([1000.0, 1000.0, 1000.0, 1.0])
+SCANS = {
+    "plain": nifti(_VOXELS, _AFFINE, _AFFINE),
+    "sform alone": nifti(_VOXELS, _AFFINE),
+    "sform alone, pixdim 1": nifti(_VOXELS, _AFFINE, pixdim=[1] * 8),
+    "qform alone": nifti(_VOXELS, None, _AFFINE),
+    "forms apart": nifti(_VOXELS, _AFFINE, shifted(_AFFINE, 12, 12, 12)),
+    "codes 0": nifti(_VOXELS, pixdim=[1, 1.4, 1.3, 9.5, 0, 0, 0, 0]),
+    "micrometres": nifti(_VOXELS, MICROMETRES @ _AFFINE, MICROMETRES @ _AFFINE, xyzt_units=3),
+    "big-endian": nifti(_VOXELS, _AFFINE, _AFFINE, endian=">"),
+}
+"""The same scan of :func:`voxels_of` at :func:`oblique_affine`, in headers of several kinds."""

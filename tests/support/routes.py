@@ -42,21 +42,28 @@ def write_mask(scan: Path, folder: Path) -> Path:
     return mask
 
 
-def assert_on_scan(mask: Path, scan: Path) -> None:
-    """Check that a mask has the scan's grid and the right voxels, by nibabel and by ITK."""
+def assert_on_scan(mask: Path, scan: Path, threshold: float | None = THRESHOLD) -> None:
+    """Check that a mask has the scan's grid, by nibabel and by ITK.
+
+    Args:
+        mask: to check.
+        scan: it is of.
+        threshold: above which the scan's voxels have to be the mask; None to leave voxels alone.
+    """
     grid = read_grid(scan)
     assert read_grid(mask).shape == grid.shape
     np.testing.assert_allclose(read_grid(mask).affine, grid.affine, rtol=1e-5, atol=1e-4)
     found, seen = nib.load(mask), voxels_by_nibabel(scan)
     assert found.shape == grid.shape
+    if seen is not None and threshold is not None:
+        np.testing.assert_array_equal(found.dataobj, seen[0] > threshold)
     if seen is not None:
-        np.testing.assert_array_equal(found.dataobj, seen[0] > THRESHOLD)
         np.testing.assert_allclose(found.affine, seen[1], rtol=1e-5, atol=1e-4)
     by_itk, seen = voxels_by_itk(mask), voxels_by_itk(scan)
     assert by_itk is not None
     np.testing.assert_array_equal(by_itk[0], found.dataobj)
-    if seen is not None:
-        np.testing.assert_array_equal(by_itk[0], seen[0] > THRESHOLD)
+    if seen is not None and threshold is not None:
+        np.testing.assert_array_equal(by_itk[0], seen[0] > threshold)
     if seen is None and grid.notes:  # a header that contradicts itself, in a format that ITK does not read (NIfTI-2)
         return
     apart = Grid.of(grid.shape, by_itk[1]).apart_mm(Grid.of(grid.shape, grid.affine if seen is None else seen[1]))

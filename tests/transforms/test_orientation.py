@@ -1,7 +1,9 @@
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any, get_args
 
+import nibabel as nib
 import numpy as np
 import pytest
 import torch
@@ -11,6 +13,7 @@ from monai.data import MetaTensor
 from scipy.spatial.transform import Rotation
 from skimage.draw import ellipse_perimeter, line
 
+from sizeloss_monai.data import write_cine_phantoms
 from sizeloss_monai.data.slice_axis import (
     SliceAxis,
     is_clearly_widest,
@@ -110,6 +113,19 @@ def test_strokes_on_every_slice(order: list[int], seed: int) -> None:
     assert painted_axis(paint.transpose(order)) == order.index(2)
 
 
+def test_scribbles_of_phantoms_show_their_slices_or_nothing(tmp_path: Path) -> None:
+    # drawn on every slice, some of them mostly along one direction
+    write_cine_phantoms(tmp_path, num_patients=6, seed=0, splits=(0.5, 0.5, 0), with_scribbles=True)
+    found = []
+    for file in sorted(tmp_path.rglob("*_scribble.nii.gz")):
+        ids = np.asarray(nib.load(file).dataobj)
+        paint = ids != ids.max()
+        found.append(painted_axis(paint))
+        assert painted_axis(paint.transpose(2, 0, 1)) == (None if found[-1] is None else 0)
+    assert set(found) <= {2, None}
+    assert found.count(2) >= 0.75 * len(found) > 0
+
+
 @pytest.mark.parametrize("order", [(0, 1, 2), (2, 0, 1), (1, 2, 0)])
 def test_paint_of_other_kinds_on_a_few_slices(order: tuple[int, ...]) -> None:
     axis = order.index(2)
@@ -123,18 +139,25 @@ def test_paint_of_other_kinds_on_a_few_slices(order: tuple[int, ...]) -> None:
         assert painted_axis(paint.transpose(order)) == axis
 
 
+@settings(deadline=None)
 @given(AXES, st.tuples(*[st.floats(2.0, 15.0)] * 3))
 def test_solid_bodies_tell_nothing(order: list[int], radii: tuple[float, ...]) -> None:
     paint = ball((20, 20, 20), radii)
     assert painted_axis(paint.transpose(order)) is None
 
 
-@settings(max_examples=50)
+@settings(max_examples=50, deadline=None)
 @given(SEEDS, st.integers(1, 4), st.floats(1.0, 6.0))
 def test_balls_of_several_classes_tell_nothing(seed: int, number: int, radius: float) -> None:
     rng = np.random.default_rng(seed)
     paint = np.any([ball(tuple(rng.integers(7, 33, 3)), (radius,) * 3) for _ in range(number)], axis=0)
     assert painted_axis(paint) is None
+
+
+@settings(max_examples=50, deadline=None)
+@given(SEEDS, st.integers(6, 12), st.sampled_from([0.2, 0.5]))
+def test_scattered_voxels_tell_nothing(seed: int, size: int, share: float) -> None:
+    assert painted_axis(np.random.default_rng(seed).random((size,) * 3) < share) is None
 
 
 def test_no_paint_and_nothing_but_paint() -> None:
@@ -145,7 +168,7 @@ def test_no_paint_and_nothing_but_paint() -> None:
     assert painted_axis(single) is None
 
 
-@settings(max_examples=60)
+@settings(max_examples=60, deadline=None)
 @given(
     AXES,
     st.tuples(*[st.sampled_from([-1, 1])] * 3),

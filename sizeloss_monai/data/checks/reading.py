@@ -29,7 +29,7 @@ def read_volume(files: Any, where: Place, reader: ImageReader | None = None) -> 
     """
     paths = [Path(path) for path in ensure_tuple(files)]
     missing = [
-        path.name if reason == "nothing" else f"{path.name} ({reason})"
+        path.name[:255] if reason == "nothing" else f"{path.name[:255]} ({reason})"
         for path in paths
         if (reason := no_file_reason(path)) not in ("", "a folder")  # readers of DICOM take folders
     ]
