@@ -2,7 +2,7 @@
 
 import sys
 
-from sizeloss_monai.cli import main
+from sizeloss_monai.cli.main import main
 
 __all__ = ["main"]
 

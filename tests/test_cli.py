@@ -9,8 +9,8 @@ import pytest
 
 from sizeloss_monai import __version__
 from sizeloss_monai.__main__ import main
-from sizeloss_monai.commands import datalist
-from sizeloss_monai.data.layouts import LAYOUTS
+from sizeloss_monai.cli import datalist
+from sizeloss_monai.datalist.layouts import LAYOUTS
 
 
 @pytest.fixture
@@ -96,7 +96,7 @@ def test_errors_of_the_program_are_not_hidden(dataset_dir: Path, monkeypatch: py
     def broken(*args, **kwargs):
         raise ValueError("a bug")
 
-    monkeypatch.setattr("sizeloss_monai.data.make_datalist", broken)
+    monkeypatch.setattr("sizeloss_monai.datalist.make_datalist", broken)
     with pytest.raises(ValueError, match="a bug"):
         run(dataset_dir)
 
@@ -121,7 +121,7 @@ def test_layouts_are_those_of_the_package() -> None:
 def test_help_imports_nothing_heavy() -> None:
     code = (
         "import sys\n"
-        "from sizeloss_monai.cli import main\n"
+        "from sizeloss_monai.cli.main import main\n"
         "try:\n    main(['datalist', '--help'])\n"
         "except SystemExit as end:\n    assert end.code == 0\n"
         "assert not {'torch', 'monai', 'matplotlib', 'pydicom'} & sys.modules.keys()\n"

@@ -13,7 +13,7 @@ import nibabel as nib
 import numpy as np
 import pytest
 
-from sizeloss_monai.data import check_datalist
+from sizeloss_monai.checks import check_datalist
 from tests.support import ROOT
 
 TUTORIAL = (ROOT / "docs" / "own_data.md").read_text(encoding="utf-8")

@@ -19,7 +19,7 @@ from torch.utils.tensorboard import SummaryWriter
 
 from scripts.experiments import benchmark_growth, benchmark_step, reproduce, selection_study, tables
 from scripts.tools import demo, score_masks
-from sizeloss_monai.data import write_cine_phantoms
+from sizeloss_monai.phantoms import write_cine_phantoms
 from tests.support import ROOT
 
 

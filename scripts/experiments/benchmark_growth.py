@@ -20,7 +20,8 @@ from matplotlib.figure import Figure
 
 from scripts.experiments.benchmarking import environment, interleaved, target_device
 from scripts.experiments.result_files import write_csv
-from sizeloss_monai.losses import PartialCrossEntropyLoss, SizeConstraintLoss, VolumeSizeConstraintLoss
+from sizeloss_monai.constraints import SizeConstraintLoss, VolumeSizeConstraintLoss
+from sizeloss_monai.losses import PartialCrossEntropyLoss
 from sizeloss_monai.proposals import LagrangianProposals
 
 AXES = {

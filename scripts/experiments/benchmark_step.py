@@ -20,7 +20,8 @@ import torch
 
 from scripts.experiments.benchmarking import environment, interleaved, target_device
 from scripts.experiments.result_files import write_csv
-from sizeloss_monai.losses import PartialCrossEntropyLoss, SizeConstraintLoss, WeakSupervisionLoss
+from sizeloss_monai.constraints import SizeConstraintLoss
+from sizeloss_monai.losses import PartialCrossEntropyLoss, WeakSupervisionLoss
 from sizeloss_monai.networks import ENet
 from sizeloss_monai.proposals import LagrangianProposals
 

@@ -26,10 +26,9 @@ from tqdm import tqdm
 from scripts import ROOT
 from scripts.experiments.result_files import write_csv
 from sizeloss_monai.bundle import record_run
-from sizeloss_monai.data import open_datalist
-from sizeloss_monai.data.bounds_from_cases import METHODS, count_outside, size_interval
-from sizeloss_monai.data.case_sizes import measure_sizes
-from sizeloss_monai.data.published_sizes import published_range
+from sizeloss_monai.datalist import open_datalist
+from sizeloss_monai.sizes.from_cases import METHODS, count_outside, measure_sizes, size_interval
+from sizeloss_monai.sizes.published import published_range
 
 CLASSES = {1: "RV", 2: "myocardium", 3: "LV"}
 PUBLISHED = {1: "rv_cavity", 2: "lv_myocardium", 3: "lv_cavity"}

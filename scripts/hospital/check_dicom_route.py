@@ -30,8 +30,8 @@ from pydicom.config import disable_value_validation
 
 from scripts.hospital.route_checks import differing_voxels, run_bundle
 from sizeloss_monai.bundle.run_record import describe_run
-from sizeloss_monai.data import DataError
 from sizeloss_monai.dicom import DicomSegmenter, SegmentedPhase
+from sizeloss_monai.errors import DataError
 
 
 def main() -> None:

@@ -16,7 +16,8 @@ from monai.metrics import compute_dice
 from monai.transforms import LoadImage
 
 from scripts.experiments.result_files import write_csv
-from sizeloss_monai.data import check_cases
+from sizeloss_monai.checks import check_cases
+from sizeloss_monai.data import VolumeReader
 from sizeloss_monai.metrics import HausdorffDistanceMMMetric, SliceDiceMetric
 
 
@@ -62,7 +63,7 @@ def main() -> None:
     if not items:
         raise SystemExit(f"no mask named <case>_seg.nii.gz in {args.masks}")
     check_cases(items)
-    load = LoadImage(image_only=True)
+    load = LoadImage(reader=VolumeReader(), image_only=True)
     rows = []
     for item in items:
         mask, truth = load(item["image"]), load(item["label"])

@@ -3,7 +3,6 @@
 from sizeloss_monai.bundle.as_typed import literal, use_what_was_typed
 from sizeloss_monai.bundle.clear_errors import install_clear_errors
 from sizeloss_monai.bundle.config_check import ConfigError, cases_handed_over, check_config, check_that, unused_names
-from sizeloss_monai.bundle.label_map import check_label_map
 from sizeloss_monai.bundle.output_dir import (
     OutputDirError,
     check_checkpoint,
@@ -12,10 +11,14 @@ from sizeloss_monai.bundle.output_dir import (
     prepare_output_dir,
     release_output_dir,
 )
-from sizeloss_monai.bundle.pixdim_check import check_pixdim
+from sizeloss_monai.bundle.run_checks import (
+    check_label_map,
+    check_pixdim,
+    check_sizes_hold,
+    check_trained_grid,
+    trained_slice_axis,
+)
 from sizeloss_monai.bundle.run_record import record_run
-from sizeloss_monai.bundle.size_check import check_sizes_hold
-from sizeloss_monai.bundle.trained_grid import check_trained_grid, trained_slice_axis
 
 __all__ = [
     "ConfigError",
@@ -31,8 +34,8 @@ __all__ = [
     "install_clear_errors",
     "last_epoch",
     "latest_checkpoint",
-    "prepare_output_dir",
     "literal",
+    "prepare_output_dir",
     "record_run",
     "release_output_dir",
     "trained_slice_axis",

@@ -12,7 +12,7 @@ from typing import Any
 
 from sizeloss_monai.bundle.config_check import ConfigError
 from sizeloss_monai.bundle.output_dir import OutputDirError
-from sizeloss_monai.data.findings import DataError
+from sizeloss_monai.errors import DataError
 from sizeloss_monai.proposals import NonFiniteLogitsError
 
 __all__ = ["install_clear_errors"]

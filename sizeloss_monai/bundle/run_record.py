@@ -14,8 +14,8 @@ from typing import Any
 
 import torch
 
-from sizeloss_monai.data.findings import DataError
 from sizeloss_monai.data.whole_files import write_whole
+from sizeloss_monai.errors import DataError
 
 __all__ = ["describe_run", "read_json", "read_starts", "record_run", "source_commit"]
 

@@ -1,8 +1,7 @@
 """The grid of a volume: one reading of every file's header, for check, training, inference, evaluation and reports.
 
 Of a NIfTI header counts the sform where its code is above 0, else the qform, else pixdim, in the unit that
-``xyzt_units`` says; an sform is never corrected by pixdim. MetaImage and NRRD have one placement.
-"""
+``xyzt_units`` says; an sform is never corrected by pixdim. MetaImage and NRRD have one placement."""
 
 from __future__ import annotations
 
@@ -22,12 +21,67 @@ from monai.data.utils import affine_to_spacing, orientation_ras_lps
 from monai.utils import ensure_tuple
 from numpy.typing import ArrayLike, NDArray
 
-from sizeloss_monai.data.findings import DataError
 from sizeloss_monai.data.headers import Header, HeaderError, is_nifti, read_header
-from sizeloss_monai.transforms.units.array import MM3_PER_ML
-from sizeloss_monai.transforms.units.functional import pixel_area, voxel_volume
+from sizeloss_monai.errors import DataError
 
-__all__ = ["TOLERANCE", "Grid", "check_itk_reads", "grid_of", "itk_placement", "read_grid"]
+__all__ = [
+    "Grid",
+    "TOLERANCE",
+    "check_itk_reads",
+    "grid_of",
+    "itk_placement",
+    "pixel_area",
+    "read_grid",
+    "voxel_spacing",
+    "voxel_volume",
+]
+
+
+def voxel_volume(affine: torch.Tensor) -> torch.Tensor:
+    """The volume of a voxel, its determinant, so that it is right for oblique and sheared axes too.
+
+    Args:
+        affine: ``[4, 4]``, in mm.
+
+    Returns:
+        A scalar, float64, in mm³.
+    """
+    return _axes(affine).det().abs()
+
+
+def pixel_area(affine: torch.Tensor, axis: int = 2) -> torch.Tensor:
+    """The area of a voxel within its slice: of the parallelogram that the other two axes span.
+
+    Args:
+        affine: ``[4, 4]``, in mm.
+        axis: that the slices are stacked along.
+
+    Returns:
+        A scalar, float64, in mm².
+    """
+    axes = _axes(affine)
+    first, second = (axes[:, index] for index in range(3) if index != axis)
+    return torch.linalg.cross(first, second).norm()
+
+
+def voxel_spacing(affine: torch.Tensor) -> torch.Tensor:
+    """The distances of neighbouring voxels along the three axes.
+
+    Args:
+        affine: ``[4, 4]``, in mm.
+
+    Returns:
+        ``[3]``, float64, in mm.
+    """
+    return _axes(affine).norm(dim=0)
+
+
+def _axes(affine: torch.Tensor) -> torch.Tensor:
+    """The steps along the three axes of a volume, columns of a float64 ``[3, 3]``."""
+    return affine[:3, :3].double()
+
+
+MM3_PER_ML = 1000.0
 
 TOLERANCE = 0.1
 """How far apart the first voxels of two grids may lie, in voxels.

@@ -18,7 +18,7 @@ from typing import Any, Literal, NamedTuple
 
 from monai.config import PathLike
 
-from sizeloss_monai.data.findings import counted, listed
+from sizeloss_monai.errors import counted, listed
 
 __all__ = [
     "IMAGE_SUFFIXES",

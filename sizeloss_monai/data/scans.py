@@ -7,7 +7,6 @@ from fnmatch import fnmatchcase
 from pathlib import Path
 from unicodedata import normalize
 
-from sizeloss_monai.data.findings import DataError, listed
 from sizeloss_monai.data.names import (
     IMAGE_SUFFIXES,
     LEFT_OUT,
@@ -20,6 +19,7 @@ from sizeloss_monai.data.names import (
     unused_entries,
     unused_lines,
 )
+from sizeloss_monai.errors import DataError, listed
 
 __all__ = ["find_scans"]
 

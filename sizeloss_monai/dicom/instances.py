@@ -27,7 +27,7 @@ from pydicom.uid import (
     PositronEmissionTomographyImageStorage,
 )
 
-from sizeloss_monai.data.findings import DataError, listed
+from sizeloss_monai.errors import DataError, listed
 
 __all__ = [
     "FolderContents",

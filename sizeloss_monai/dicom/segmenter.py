@@ -19,6 +19,7 @@ from pydicom.config import disable_value_validation
 from sizeloss_monai.bundle.as_typed import literal
 from sizeloss_monai.bundle.config_check import ConfigError
 from sizeloss_monai.bundle.output_dir import check_checkpoint
+from sizeloss_monai.data.grid import MM3_PER_ML, voxel_volume
 from sizeloss_monai.data.whole_files import whole_file
 from sizeloss_monai.dicom.description import BundleDescription
 from sizeloss_monai.dicom.instances import Instance, read_instances
@@ -26,8 +27,6 @@ from sizeloss_monai.dicom.quality import Quality, assess_quality
 from sizeloss_monai.dicom.segmentation import make_segmentation
 from sizeloss_monai.dicom.series import pick_series, series_token, split_phases
 from sizeloss_monai.dicom.volume import read_volume
-from sizeloss_monai.transforms.units.array import MM3_PER_ML
-from sizeloss_monai.transforms.units.functional import voxel_volume
 
 __all__ = ["DicomSegmenter", "SegmentedPhase"]
 

@@ -17,8 +17,8 @@ from pydicom.uid import (
     UltrasoundImageStorage,
 )
 
-from sizeloss_monai.data.findings import DataError, listed
 from sizeloss_monai.dicom.instances import FolderContents, Instance, Unused, data_error, is_scan
+from sizeloss_monai.errors import DataError, listed
 
 __all__ = [
     "SAME_POSITION",

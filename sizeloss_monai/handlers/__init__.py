@@ -1,15 +1,16 @@
 """Ignite handlers MONAI lacks."""
 
-from sizeloss_monai.handlers.best_checkpoint import BestCheckpointSaver
 from sizeloss_monai.handlers.case_metrics import LabelledMetricHandler, WeakScoreHandler, evaluated_items
-from sizeloss_monai.handlers.last_checkpoint import LastCheckpointLoader, LastCheckpointSaver
-from sizeloss_monai.handlers.loss_terms import LossTermsHandler
-from sizeloss_monai.handlers.masks_saver import MasksSaver
-from sizeloss_monai.handlers.overlay_images import OverlayImagesHandler, overlay_row
-from sizeloss_monai.handlers.progress_bar import ProgressBarHandler
-from sizeloss_monai.handlers.proposal_images import ProposalImagesHandler
-from sizeloss_monai.handlers.sizes_saver import SizesSaver
-from sizeloss_monai.handlers.whole_files import WholeFileSaver, WholeMetricsSaver
+from sizeloss_monai.handlers.checkpoints import (
+    BestCheckpointSaver,
+    LastCheckpointLoader,
+    LastCheckpointSaver,
+    WholeFileSaver,
+    WholeMetricsSaver,
+)
+from sizeloss_monai.handlers.images import OverlayImagesHandler, ProposalImagesHandler, overlay_row
+from sizeloss_monai.handlers.progress import LossTermsHandler, ProgressBarHandler
+from sizeloss_monai.handlers.savers import MasksSaver, SizesSaver
 
 __all__ = [
     "BestCheckpointSaver",

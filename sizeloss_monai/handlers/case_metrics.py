@@ -13,7 +13,7 @@ from monai.handlers import IgniteMetricHandler
 from monai.metrics import CumulativeIterationMetric
 from monai.utils import CommonKeys
 
-from sizeloss_monai.data import DataError
+from sizeloss_monai.errors import DataError
 from sizeloss_monai.metrics import WeakScoreMetric
 
 __all__ = ["LabelledMetricHandler", "WeakScoreHandler", "evaluated_items"]

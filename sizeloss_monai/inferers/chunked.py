@@ -18,7 +18,7 @@ class ChunkedInferer(Inferer):
     """Runs a network on a few items of a batch at a time, in bounded memory and with the gradient of the whole batch.
 
     For losses that need all slices of a volume at once, such as
-    :class:`~sizeloss_monai.losses.VolumeSizeConstraintLoss`, where the activations of all of them do not fit: the
+    :class:`~sizeloss_monai.constraints.VolumeSizeConstraintLoss`, where the activations of all of them do not fit: the
     first pass keeps only each chunk's output, the loss is of all outputs, and the backward pass runs chunk after chunk
     again, with the loss's gradient fixed (``torch.utils.checkpoint``). It costs one more forward pass.
 

@@ -6,8 +6,8 @@ import torch
 import torch.nn.functional as F
 from torch.nn.modules.loss import _Loss
 
-from sizeloss_monai.losses.penalties import refuse_nan_bounds
-from sizeloss_monai.losses.region_statistics import at_least_float32
+from sizeloss_monai.constraints.penalties import refuse_nan_bounds
+from sizeloss_monai.constraints.statistics import at_least_float32
 
 __all__ = ["AbsentClassLoss"]
 

@@ -7,8 +7,8 @@ import math
 import torch
 from torch.nn.modules.loss import _Loss
 
+from sizeloss_monai.constraints.statistics import at_least_float32
 from sizeloss_monai.losses.partial_cross_entropy import DEFAULT_IGNORE_INDEX, check_class_ids
-from sizeloss_monai.losses.region_statistics import at_least_float32
 
 __all__ = ["EntropyLoss"]
 

@@ -13,7 +13,7 @@ from monai.utils import LossReduction, ensure_tuple_rep
 from torch.autograd.function import once_differentiable
 from torch.nn.modules.loss import _Loss
 
-from sizeloss_monai.losses.region_statistics import at_least_float32, class_probabilities
+from sizeloss_monai.constraints.statistics import at_least_float32, class_probabilities
 
 __all__ = ["GatedCRFLoss", "gated_crf_energy"]
 

@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from monai.utils import LossReduction
 from torch.nn.modules.loss import _Loss
 
-from sizeloss_monai.losses.region_statistics import at_least_float32
+from sizeloss_monai.constraints.statistics import at_least_float32
 
 __all__ = ["PartialCrossEntropyLoss", "partial_cross_entropy"]
 

@@ -6,8 +6,8 @@ import torch
 from monai.losses import DiceLoss
 from monai.utils import LossReduction
 
+from sizeloss_monai.constraints.statistics import at_least_float32
 from sizeloss_monai.losses.partial_cross_entropy import DEFAULT_IGNORE_INDEX, check_class_ids
-from sizeloss_monai.losses.region_statistics import at_least_float32
 
 __all__ = ["PartialDiceLoss"]
 

@@ -24,7 +24,7 @@ class WeakSupervisionLoss(nn.Module):
           _target_: sizeloss_monai.losses.WeakSupervisionLoss
           terms:
             partial_ce: {loss: {_target_: sizeloss_monai.losses.PartialCrossEntropyLoss}, target: weak_label}
-            size: {loss: {_target_: sizeloss_monai.losses.SizeConstraintLoss}, target: size_bounds, weight: 0.01}
+            size: {loss: {_target_: sizeloss_monai.constraints.SizeConstraintLoss}, target: size_bounds, weight: 0.01}
 
     After each call ``values`` holds every term's weighted value of that batch, detached, under its name: they add
     up to the loss. :class:`sizeloss_monai.handlers.LossTermsHandler` logs them.

@@ -8,8 +8,8 @@ import torch
 from monai.metrics import CumulativeIterationMetric
 from monai.utils import MetricReduction
 
-from sizeloss_monai.losses.penalties import refuse_nan_bounds
-from sizeloss_monai.metrics.reduction import reduce_defined
+from sizeloss_monai.constraints.penalties import refuse_nan_bounds
+from sizeloss_monai.metrics.dice import reduce_defined
 
 __all__ = ["SizeViolationMetric", "size_violation"]
 

@@ -7,8 +7,8 @@ from typing import Any
 import torch
 from monai.metrics import CumulativeIterationMetric
 
-from sizeloss_monai.metrics.annotated_dice import AnnotatedDiceMetric
 from sizeloss_monai.metrics.crf_energy import CRFEnergyMetric
+from sizeloss_monai.metrics.dice import AnnotatedDiceMetric
 from sizeloss_monai.metrics.size_violation import SizeViolationMetric
 
 __all__ = ["WeakScoreMetric"]

@@ -2,8 +2,7 @@
 
 from sizeloss_monai.proposals.exact import exact_proposals
 from sizeloss_monai.proposals.gradient_ascent import projected_gradient_ascent
-from sizeloss_monai.proposals.problem import NonFiniteLogitsError
+from sizeloss_monai.proposals.problem import NonFiniteLogitsError, Proposals
 from sizeloss_monai.proposals.proposals import LagrangianProposals
-from sizeloss_monai.proposals.result import Proposals
 
 __all__ = ["LagrangianProposals", "NonFiniteLogitsError", "Proposals", "exact_proposals", "projected_gradient_ascent"]

@@ -1,17 +1,148 @@
-"""Exact proposals: the maximum of the dual by Newton's method."""
+"""Exact Lagrangian proposals, for one class and for several."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import torch
 
 from sizeloss_monai.proposals.exact_one_class import solve_one_class
-from sizeloss_monai.proposals.exact_several_classes import solve_several_classes
-from sizeloss_monai.proposals.problem import make_problem
-from sizeloss_monai.proposals.result import Proposals
+from sizeloss_monai.proposals.problem import Problem, Proposals, make_problem, make_proposals
 
-__all__ = ["exact_proposals"]
+__all__ = ["exact_proposals", "solve_several_classes"]
+
+MAX_ITERATIONS = 300
+ITERATIONS_BETWEEN_LOOKS = 8  # at whether all items are done, which makes the host wait for another device
+SPARE = 100.0  # exp(-100) of a pixel is nothing
+
+
+def _take_limits(
+    log_prior: torch.Tensor, bounds: torch.Tensor
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Take to the limit the classes whose bound is what certain pixels leave, and drop their bounds.
+
+    Args:
+        log_prior: shape ``[B, C, N]``.
+        bounds: shape ``[B, C, 2]``.
+
+    Returns:
+        ``(log_prior, bounds, limits, feasible)``: the problem left, ``limits`` ``[B, C]`` with 1 for a class that
+        takes every pixel it can have, -1 for one that loses every pixel it can lose, and ``feasible`` ``[B]``.
+    """
+    lower, upper = bounds.unbind(-1)
+    possible = log_prior > -math.inf
+    only = possible & (possible.sum(1, keepdim=True) == 1)
+    floor, capacity = only.sum(2).to(log_prior), possible.sum(2).to(log_prior)
+    least, most = torch.maximum(lower, floor), torch.minimum(upper, capacity)
+    feasible = (least <= most).all(1) & (least.sum(1) <= log_prior.shape[2]) & (most.sum(1) >= log_prior.shape[2])
+
+    full = (lower >= capacity) & (capacity > floor)
+    full = full & (full.cumsum(1) == 1)  # two of them contradict each other: the first wins
+    absent = (upper <= floor) & (capacity > floor) & ~full
+    taken = (possible & full[..., None]).any(1, keepdim=True)
+    left = possible & ~absent[..., None]
+    # a pixel keeps its classes where none would be left
+    lost = (absent[..., None] & left.any(1, keepdim=True)) | (taken & ~full[..., None])
+    limits = full.to(log_prior) - absent.to(log_prior)
+    unbounded = bounds.new_tensor([-math.inf, math.inf])
+    rest = torch.where((limits != 0)[..., None], unbounded, bounds)
+    return log_prior.masked_fill(lost, -math.inf), rest, limits, feasible
+
+
+def _active_gradient(mu: torch.Tensor, size: torch.Tensor, bounds: torch.Tensor, cap: torch.Tensor) -> torch.Tensor:
+    """Gradient of the dual over ``mu`` where it can be followed, 0 where ``mu`` stays at a kink or at its cap."""
+    lower, upper = bounds.unbind(-1)
+    below, above = lower - size, upper - size
+    zero = torch.zeros_like(mu)
+    at_zero = torch.where(below > 0, below, torch.where(above < 0, above, zero))
+    gradient = torch.where(mu > 0, below, torch.where(mu < 0, above, at_zero))
+    return torch.where((mu.abs() >= cap) & (gradient * mu > 0), zero, gradient)
+
+
+def _solve(
+    log_prior: torch.Tensor, bounds: torch.Tensor, tolerance: float
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]:
+    r"""Maximise the dual over :math:`\mu = \lambda_{lower} - \lambda_{upper}`, a concave function with kinks at 0.
+
+    Newton steps on the multipliers that can move, damped so far (Levenberg, Marquardt) that the dual never decreases;
+    a multiplier whose step would change its sign stops at 0. One evaluation of Q an iteration.
+
+    Args:
+        log_prior: shape ``[B, C, N]``, float64.
+        bounds: shape ``[B, C, 2]``, ``(-inf, inf)`` for a class without bounds.
+        tolerance: in voxels.
+
+    Returns:
+        ``(mu [B, C], cap [B, 1], dual [B], evaluations [B])``; the cap is the largest ``|mu|`` tried.
+    """
+    lower, upper = bounds.unbind(-1)
+    batch, num_classes, num_pixels = log_prior.shape
+    spread = -log_prior.masked_fill(log_prior == -math.inf, 0.0).flatten(1).amin(1, keepdim=True)
+    cap = num_classes * spread + SPARE
+    identity = torch.eye(num_classes).to(log_prior)
+
+    def evaluate(mu: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        weights = log_prior + mu[..., None]
+        log_sum = torch.logsumexp(weights, 1, keepdim=True)
+        q = weights.sub_(log_sum).exp_()
+        size = q.sum(2)
+        linear = torch.where(mu > 0, mu * lower, torch.where(mu < 0, mu * upper, 0.0)).sum(1)
+        return linear - log_sum.sum((1, 2)), size, torch.diag_embed(size) - q @ q.mT
+
+    mu = log_prior.new_zeros(batch, num_classes)
+    dual, size, curvature = evaluate(mu)
+    damping = mu.new_full((batch,), 1e-6 * num_pixels)
+    evaluations = torch.ones(batch, dtype=torch.int64, device=mu.device)
+    between_looks = 1 if mu.device.type == "cpu" else ITERATIONS_BETWEEN_LOOKS
+    for iteration in range(MAX_ITERATIONS):
+        gradient = _active_gradient(mu, size, bounds, cap)
+        running = gradient.abs().amax(1) > tolerance
+        if iteration % between_looks == 0 and not bool(running.any()):
+            break
+        moves = gradient != 0
+        both = moves[:, :, None] & moves[:, None, :]
+        matrix = torch.where(both, curvature, identity) + damping[:, None, None] * identity
+        step = torch.linalg.solve_ex(matrix, gradient)[0]
+        sign = torch.where(mu == 0, gradient.sign(), mu.sign())
+        trial = torch.where(moves, mu + step, mu)
+        trial = torch.where(trial * sign > 0, trial, 0.0)
+        trial = torch.where(running[:, None], trial.clamp(-cap, cap), mu)
+
+        trial_dual, trial_size, trial_curvature = evaluate(trial)
+        moved = trial - mu
+        expected = (gradient * moved).sum(1) - 0.5 * torch.einsum("bi,bij,bj->b", moved, curvature, moved)
+        gain = trial_dual - dual
+        rounding = torch.finfo(mu.dtype).eps * (1 + dual.abs())
+        accepted = running & (gain >= -4 * rounding)
+        ratio = gain / expected.clamp(min=1e-300)
+        damping = torch.where(
+            accepted, torch.where(ratio > 0.5, damping / 8, torch.where(ratio < 0.1, damping * 2, damping)), damping * 8
+        ).clamp(1e-12, num_pixels)
+        mu = torch.where(accepted[:, None], trial, mu)
+        dual, size = torch.where(accepted, trial_dual, dual), torch.where(accepted[:, None], trial_size, size)
+        curvature = torch.where(accepted[:, None, None], trial_curvature, curvature)
+        evaluations = evaluations + running
+    return mu, cap, dual, evaluations
+
+
+def solve_several_classes(problem: Problem, tolerance: float) -> Proposals:
+    """Exact proposals under bounds on several classes; see :func:`~sizeloss_monai.proposals.exact_proposals`.
+
+    Computed in float64: the dual is a sum over all pixels, and steps are accepted by its differences.
+
+    Args:
+        problem: with any number of constrained classes.
+        tolerance: in voxels.
+    """
+    log_prior, bounds, limits, feasible = _take_limits(problem.log_prior.double(), problem.bounds.double())
+    mu, cap, dual, evaluations = _solve(log_prior, bounds, tolerance)
+    unlimited = torch.where(limits != 0, limits, torch.where(mu.abs() >= cap, mu.sign(), 0.0))
+    reported = torch.where(unlimited != 0, unlimited * math.inf, mu)
+    multipliers = torch.stack([reported.clamp(min=0), reported.clamp(max=0).abs()], dim=-1)
+    return make_proposals(
+        problem, log_prior + mu[..., None], multipliers, evaluations, torch.where(feasible, dual, math.inf)
+    )
 
 
 def exact_proposals(

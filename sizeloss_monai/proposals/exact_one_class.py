@@ -7,11 +7,9 @@ import math
 import torch
 import torch.nn.functional as F
 
-from sizeloss_monai.proposals.one_class import log_odds
-from sizeloss_monai.proposals.problem import Problem
-from sizeloss_monai.proposals.result import Proposals, make_proposals
+from sizeloss_monai.proposals.problem import Problem, Proposals, make_proposals
 
-__all__ = ["solve_one_class"]
+__all__ = ["log_odds", "solve_one_class"]
 
 MAX_ITERATIONS = 100  # bisection alone halves any bracket of float64 logits to nothing in about 60
 ITERATIONS_BETWEEN_LOOKS = 8  # at whether all items are done, which makes the host wait for another device
@@ -141,3 +139,20 @@ def solve_one_class(problem: Problem, tolerance: float) -> Proposals:
     log_weights = problem.log_prior.clone()
     log_weights[:, class_id] += shift
     return make_proposals(problem, log_weights, multipliers, evaluations[:, 0], dual[:, 0])
+
+
+def log_odds(problem: Problem) -> torch.Tensor:
+    r"""Log-odds :math:`l_p` of the one constrained class k against all others, for :math:`Q_k = \sigma(l + \mu_k)`.
+
+    Args:
+        problem: with exactly one constrained class.
+
+    Returns:
+        Shape ``[B, N]``; ``inf`` and ``-inf`` at pixels certain to be, or not to be, of class k.
+    """
+    (class_id,) = problem.classes
+    log_prior = problem.log_prior
+    others = torch.cat([log_prior[:, :class_id], log_prior[:, class_id + 1 :]], dim=1)
+    # of a single other class the logsumexp is that class
+    against = others[:, 0] if others.shape[1] == 1 else torch.logsumexp(others, 1)
+    return log_prior[:, class_id] - against

@@ -6,9 +6,8 @@ from collections.abc import Callable, Sequence
 
 import torch
 
-from sizeloss_monai.proposals.one_class import log_odds
-from sizeloss_monai.proposals.problem import Problem, dual_value, kkt_residual, make_problem
-from sizeloss_monai.proposals.result import Proposals, make_proposals
+from sizeloss_monai.proposals.exact_one_class import log_odds
+from sizeloss_monai.proposals.problem import Problem, Proposals, dual_value, kkt_residual, make_problem, make_proposals
 
 __all__ = ["projected_gradient_ascent"]
 

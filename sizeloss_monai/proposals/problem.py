@@ -1,4 +1,4 @@
-"""The constrained problem that every solver of proposals works on."""
+"""The dual problem of Lagrangian proposals, and what its solvers return."""
 
 from __future__ import annotations
 
@@ -9,9 +9,18 @@ from dataclasses import dataclass
 import torch
 from monai.utils import convert_to_tensor
 
-from sizeloss_monai.losses.classes import check_classes
+from sizeloss_monai.constraints import bound_violations, soft_size
+from sizeloss_monai.constraints.statistics import check_classes
 
-__all__ = ["NonFiniteLogitsError", "Problem", "dual_value", "kkt_residual", "make_problem"]
+__all__ = [
+    "NonFiniteLogitsError",
+    "Problem",
+    "Proposals",
+    "dual_value",
+    "kkt_residual",
+    "make_problem",
+    "make_proposals",
+]
 
 SIDES = ("both", "lower", "upper")
 
@@ -158,3 +167,57 @@ def kkt_residual(multipliers: torch.Tensor, gradient: torch.Tensor) -> torch.Ten
         The size of the gradient where a multiplier can move both ways, its positive part where the multiplier is 0.
     """
     return torch.where(multipliers > 0, gradient.abs(), gradient.relu())
+
+
+@dataclass(frozen=True)
+class Proposals:
+    """Segmentation proposals of a batch.
+
+    ``probabilities``: soft proposals Q, shape ``[B, C, *spatial]``, float32, or float64 where the logits are.
+    ``multipliers``: lower and upper, shape ``[B, C, 2]``, >= 0, those Q was made with; ``inf`` where the supremum of
+    the dual is only reached in the limit, 0 for classes that are not constrained.
+    ``iterations``: evaluations of Q, shape ``[B]``, int64.
+    ``dual_value``: in nats, shape ``[B]``; from the exact solver ``inf`` where nothing can fulfil the bounds.
+    ``violation``: voxels by which the soft sizes lie outside their bounds, shape ``[B, C]``.
+    """
+
+    probabilities: torch.Tensor
+    multipliers: torch.Tensor
+    iterations: torch.Tensor
+    dual_value: torch.Tensor
+    violation: torch.Tensor
+
+    def labels(self) -> torch.Tensor:
+        """Hard proposals: the likeliest class, the first of equals, int64, shape ``[B, 1, *spatial]``."""
+        # torch.argmax over channels takes longer on a CPU than the exact solver
+        first, *others = self.probabilities.split(1, dim=1)
+        labels = torch.zeros_like(first, dtype=torch.int64)
+        largest = first
+        for class_id, probability in enumerate(others, start=1):
+            labels.masked_fill_(probability > largest, class_id)
+            largest = torch.maximum(largest, probability)
+        return labels
+
+
+def make_proposals(
+    problem: Problem,
+    log_weights: torch.Tensor,
+    multipliers: torch.Tensor,
+    iterations: torch.Tensor,
+    dual: torch.Tensor,
+) -> Proposals:
+    """Normalise Q and measure it.
+
+    Args:
+        problem: what was solved.
+        log_weights: logarithm of Q up to a constant a pixel, shape ``[B, C, N]``.
+        multipliers: shape ``[B, C, 2]``.
+        iterations: shape ``[B]``.
+        dual: shape ``[B]``.
+    """
+    dtype = problem.log_prior.dtype
+    probabilities = log_weights.softmax(1).to(dtype)
+    below, above = bound_violations(soft_size(probabilities), problem.bounds)
+    return Proposals(
+        probabilities.reshape(problem.shape), multipliers.to(dtype), iterations, dual.to(dtype), below + above
+    )

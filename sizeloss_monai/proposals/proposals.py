@@ -6,11 +6,10 @@ from collections.abc import Sequence
 
 import torch
 
-from sizeloss_monai.losses.classes import check_classes
+from sizeloss_monai.constraints.statistics import check_classes
 from sizeloss_monai.proposals.exact import exact_proposals
 from sizeloss_monai.proposals.gradient_ascent import check_ascent_options, projected_gradient_ascent
-from sizeloss_monai.proposals.problem import SIDES
-from sizeloss_monai.proposals.result import Proposals
+from sizeloss_monai.proposals.problem import SIDES, Proposals
 
 __all__ = ["LagrangianProposals"]
 

@@ -12,14 +12,14 @@ from monai.data import MetaTensor
 from monai.transforms import LoadImage, Orientation
 from numpy.typing import NDArray
 
-from sizeloss_monai.data.findings import DataError
 from sizeloss_monai.data.slice_axis import SliceAxis
 from sizeloss_monai.data.volume_reader import VolumeReader
+from sizeloss_monai.errors import DataError
 from sizeloss_monai.report.overlays import Outline, Panel, largest_slice, overlay_figure, square_window
 from sizeloss_monai.report.run_files import CaseResult
+from sizeloss_monai.transforms import ThroughPlaneLast
 from sizeloss_monai.transforms.label_ids import LabelIdsToClasses
-from sizeloss_monai.transforms.orientation import ThroughPlaneLast
-from sizeloss_monai.transforms.orientation.array import LABELS
+from sizeloss_monai.transforms.slice_order import LABELS
 
 __all__ = ["case_figure", "legend_keys", "upright"]
 

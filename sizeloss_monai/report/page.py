@@ -18,13 +18,13 @@ from matplotlib.figure import Figure
 from monai.config import PathLike
 
 from sizeloss_monai.bundle.run_record import read_starts
-from sizeloss_monai.data.findings import DataError
-from sizeloss_monai.data.size_table import SizeRow
 from sizeloss_monai.data.whole_files import write_whole
+from sizeloss_monai.errors import DataError
 from sizeloss_monai.report.case_overlays import case_figure, legend_keys
 from sizeloss_monai.report.curves import best_epoch, curve_figures, read_curves, read_events, training_minutes
 from sizeloss_monai.report.ranking import choose_cases, rank_cases
 from sizeloss_monai.report.run_files import CaseResult, Evaluation, read_evaluation
+from sizeloss_monai.sizes.table import SizeRow
 
 __all__ = ["make_report", "write_report"]
 

@@ -10,9 +10,9 @@ from pathlib import Path
 from statistics import fmean
 
 from sizeloss_monai.bundle.run_record import read_json, read_starts
-from sizeloss_monai.data.findings import DataError, listed
-from sizeloss_monai.data.size_table import SizeRow, read_sizes
 from sizeloss_monai.data.slice_axis import SliceAxis, parse_slice_axis
+from sizeloss_monai.errors import DataError, listed
+from sizeloss_monai.sizes.table import SizeRow, read_sizes
 
 __all__ = ["CaseResult", "Evaluation", "read_evaluation"]
 

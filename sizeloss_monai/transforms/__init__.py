@@ -1,9 +1,113 @@
 """Transforms, array and dictionary forms: weak labels, size bounds, annotations, units, supervision, orientation."""
 
-from sizeloss_monai.transforms.annotations import *  # noqa: F403
-from sizeloss_monai.transforms.bounds import *  # noqa: F403
-from sizeloss_monai.transforms.label_ids import *  # noqa: F403
-from sizeloss_monai.transforms.orientation import *  # noqa: F403
-from sizeloss_monai.transforms.supervision import *  # noqa: F403
-from sizeloss_monai.transforms.units import *  # noqa: F403
-from sizeloss_monai.transforms.weak_labels import *  # noqa: F403
+from sizeloss_monai.data.label_ids import LARGEST_ID, ROUNDING, whole_ids
+from sizeloss_monai.transforms.annotations import (
+    AnnotatedCornersD,
+    AnnotatedCornersd,
+    AnnotatedCornersDict,
+    AnnotatedInsideD,
+    AnnotatedInsided,
+    AnnotatedInsideDict,
+    AnnotationToTargetsD,
+    AnnotationToTargetsd,
+    AnnotationToTargetsDict,
+)
+from sizeloss_monai.transforms.label_ids import (
+    LabelIdsToClasses,
+    LabelIdsToClassesD,
+    LabelIdsToClassesd,
+    LabelIdsToClassesDict,
+)
+from sizeloss_monai.transforms.match_grid import MatchGridD, MatchGridd, MatchGridDict
+from sizeloss_monai.transforms.size_bounds import (
+    LabelToSizeBounds,
+    LabelToSizeBoundsD,
+    LabelToSizeBoundsd,
+    LabelToSizeBoundsDict,
+    common_size_bounds,
+)
+from sizeloss_monai.transforms.slice_order import (
+    ThroughPlaneLast,
+    ThroughPlaneLastD,
+    ThroughPlaneLastd,
+    ThroughPlaneLastDict,
+)
+from sizeloss_monai.transforms.supervision import SupervisionToTargetsD, SupervisionToTargetsd, SupervisionToTargetsDict
+from sizeloss_monai.transforms.voxel_size import (
+    VoxelSize,
+    VoxelSizeD,
+    VoxelSized,
+    VoxelSizeDict,
+    VoxelSpacing,
+    VoxelSpacingD,
+    VoxelSpacingd,
+    VoxelSpacingDict,
+)
+from sizeloss_monai.transforms.weak_labels import (
+    LabelToDiscSeed,
+    LabelToDiscSeedD,
+    LabelToDiscSeedd,
+    LabelToDiscSeedDict,
+    LabelToErodedSeed,
+    LabelToErodedSeedD,
+    LabelToErodedSeedd,
+    LabelToErodedSeedDict,
+    ScribbleToWeakLabel,
+    ScribbleToWeakLabelD,
+    ScribbleToWeakLabeld,
+    ScribbleToWeakLabelDict,
+)
+
+__all__ = [
+    "AnnotatedCornersD",
+    "AnnotatedCornersDict",
+    "AnnotatedCornersd",
+    "AnnotatedInsideD",
+    "AnnotatedInsideDict",
+    "AnnotatedInsided",
+    "AnnotationToTargetsD",
+    "AnnotationToTargetsDict",
+    "AnnotationToTargetsd",
+    "LARGEST_ID",
+    "LabelIdsToClasses",
+    "LabelIdsToClassesD",
+    "LabelIdsToClassesDict",
+    "LabelIdsToClassesd",
+    "LabelToDiscSeed",
+    "LabelToDiscSeedD",
+    "LabelToDiscSeedDict",
+    "LabelToDiscSeedd",
+    "LabelToErodedSeed",
+    "LabelToErodedSeedD",
+    "LabelToErodedSeedDict",
+    "LabelToErodedSeedd",
+    "LabelToSizeBounds",
+    "LabelToSizeBoundsD",
+    "LabelToSizeBoundsDict",
+    "LabelToSizeBoundsd",
+    "MatchGridD",
+    "MatchGridDict",
+    "MatchGridd",
+    "ROUNDING",
+    "ScribbleToWeakLabel",
+    "ScribbleToWeakLabelD",
+    "ScribbleToWeakLabelDict",
+    "ScribbleToWeakLabeld",
+    "SupervisionToTargetsD",
+    "SupervisionToTargetsDict",
+    "SupervisionToTargetsd",
+    "ThroughPlaneLast",
+    "ThroughPlaneLastD",
+    "ThroughPlaneLastDict",
+    "ThroughPlaneLastd",
+    "VoxelSize",
+    "VoxelSizeD",
+    "VoxelSizeDict",
+    "VoxelSized",
+    "VoxelSpacing",
+    "VoxelSpacingD",
+    "VoxelSpacingDict",
+    "VoxelSpacingd",
+    "common_size_bounds",
+    "whole_ids",
+]

@@ -10,49 +10,17 @@ import torch
 from monai.config import KeysCollection, NdarrayOrTensor
 from monai.transforms import MapTransform, Transform
 from monai.utils import TransformBackends, convert_to_dst_type, convert_to_tensor
-from numpy.typing import NDArray
 
-__all__ = [
-    "LARGEST_ID",
-    "ROUNDING",
-    "LabelIdsToClasses",
-    "LabelIdsToClassesD",
-    "LabelIdsToClassesDict",
-    "LabelIdsToClassesd",
-    "whole_ids",
-]
+from sizeloss_monai.data.label_ids import ROUNDING
 
-ROUNDING = 1e-3
-"""How far a value of a label file may lie from a whole number, whose id it then is: the noise of a file that holds
-floating numbers, or a slope and an intercept. An interpolated label lies further off, and is refused."""
-
-LARGEST_ID = 2**24
-"""Label files are read as float32, which holds every whole number up to this one."""
-
-
-def whole_ids(values: NDArray[Any]) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
-    """The ids that the values of a label file stand for.
-
-    Args:
-        values: any shape.
-
-    Returns:
-        The nearest ids, and which values are ids: within :py:data:`ROUNDING` of a whole number, no larger than
-        :py:data:`LARGEST_ID`, and not NaN. The id of another value is 0. Both of the shape of ``values``.
-    """
-    values = values.astype(np.float64)
-    nearest = np.rint(values)
-    # a NaN and an infinity fail both comparisons
-    with np.errstate(invalid="ignore"):
-        whole = (np.abs(values - nearest) <= ROUNDING) & (np.abs(nearest) <= LARGEST_ID)
-    return np.where(whole, nearest, 0).astype(np.int64), whole
+__all__ = ["LabelIdsToClasses", "LabelIdsToClassesD", "LabelIdsToClassesDict", "LabelIdsToClassesd"]
 
 
 class LabelIdsToClasses(Transform):
     """Turn the ids of label files into classes, so that no id becomes a class by accident.
 
-    Values are rounded as :func:`whole_ids` says, ids may have any size up to :py:data:`LARGEST_ID`, and an id without a
-    class is refused. (MONAI's ``MapLabelValue`` keeps a value that it is not told of, and cuts it to 8 bits.)
+    Values are rounded as :func:`~sizeloss_monai.data.label_ids.whole_ids` says. An id without a class is refused.
+    (MONAI's ``MapLabelValue`` keeps a value that it is not told of, and cuts it to 8 bits.)
 
     Example:
         >>> to_classes = LabelIdsToClasses([0, 300, 4095], [0, 1, 1])

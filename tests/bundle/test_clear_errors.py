@@ -4,7 +4,7 @@ import sys
 import pytest
 
 from sizeloss_monai.bundle import ConfigError, OutputDirError, install_clear_errors
-from sizeloss_monai.data import DataError
+from sizeloss_monai.errors import DataError
 from sizeloss_monai.proposals import NonFiniteLogitsError
 
 

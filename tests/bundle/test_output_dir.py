@@ -13,8 +13,8 @@ from sizeloss_monai.bundle import (
     record_run,
     release_output_dir,
 )
-from sizeloss_monai.data import DataError
 from sizeloss_monai.data.whole_files import UNFINISHED
+from sizeloss_monai.errors import DataError
 
 
 @pytest.mark.parametrize(

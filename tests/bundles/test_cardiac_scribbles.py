@@ -17,7 +17,7 @@ import pytest
 import torch
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from sizeloss_monai.data import published_range
+from sizeloss_monai.sizes import published_range
 from tests.support.bundle_runs import CINE, SCRIBBLES, Run, make_workflow
 
 CONFIGS = f"bundles/{SCRIBBLES}/configs"

@@ -14,8 +14,8 @@ import pytest
 import SimpleITK as sitk  # noqa: N813
 import torch
 
-from sizeloss_monai.cli import main
-from sizeloss_monai.data import DataError
+from sizeloss_monai.cli.main import main
+from sizeloss_monai.errors import DataError
 from tests.support.bundle_runs import CINE, SCRIBBLES, make_workflow, root_of
 
 SHAPE = (16, 16, 6)

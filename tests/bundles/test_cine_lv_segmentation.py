@@ -17,7 +17,7 @@ from monai.bundle import ConfigParser
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from sizeloss_monai.__main__ import main
-from sizeloss_monai.data.size_table import read_sizes
+from sizeloss_monai.sizes.table import read_sizes
 from tests.support import ROOT
 from tests.support.bundle_runs import BUNDLE, Run
 

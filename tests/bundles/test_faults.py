@@ -16,8 +16,8 @@ import pytest
 import torch
 
 from sizeloss_monai.bundle import OutputDirError
-from sizeloss_monai.data import DataError
 from sizeloss_monai.data.whole_files import UNFINISHED
+from sizeloss_monai.errors import DataError
 from tests.support import ROOT
 from tests.support.bundle_runs import BUNDLE, CINE, Run, make_workflow
 

@@ -15,7 +15,7 @@ import pytest
 from monai.bundle import ConfigWorkflow
 
 from sizeloss_monai.bundle import ConfigError
-from sizeloss_monai.data import DataError
+from sizeloss_monai.errors import DataError
 from tests.support import ROOT
 from tests.support.bundle_runs import BUNDLE, Run, root_of
 

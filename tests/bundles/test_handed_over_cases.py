@@ -11,7 +11,8 @@ import pytest
 import torch
 from monai.bundle import ConfigParser, ConfigWorkflow
 
-from sizeloss_monai.data import DataError, make_cine_phantom
+from sizeloss_monai.errors import DataError
+from sizeloss_monai.phantoms import make_cine_phantom
 from tests.support import ROOT
 from tests.support.bundle_runs import BUNDLES, CINE, SCRIBBLES, VOLUMES, make_workflow
 

@@ -12,8 +12,8 @@ import pytest
 import SimpleITK as sitk  # noqa: N813
 import torch
 
-from sizeloss_monai.data import make_datalist
-from sizeloss_monai.data.size_table import read_sizes
+from sizeloss_monai.datalist import make_datalist
+from sizeloss_monai.sizes.table import read_sizes
 from tests.support import ROOT
 from tests.support.bundle_runs import BUNDLES, CINE, SCRIBBLES, VOLUMES, Run, make_workflow, root_of
 from tests.support.layouts import SCANS, WRITERS

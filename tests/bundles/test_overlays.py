@@ -16,8 +16,8 @@ from monai.bundle import ConfigParser, ConfigWorkflow
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from sizeloss_monai.bundle import ConfigError
-from sizeloss_monai.data import write_cine_phantoms
 from sizeloss_monai.metrics import size_violation
+from sizeloss_monai.phantoms import write_cine_phantoms
 from tests.support import ROOT
 from tests.support.bundle_runs import BUNDLE, make_workflow
 

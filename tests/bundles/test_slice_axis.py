@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from sizeloss_monai.bundle import ConfigError
-from sizeloss_monai.data import DataError
+from sizeloss_monai.errors import DataError
 from sizeloss_monai.report.run_files import read_evaluation
 from tests.support.bundle_runs import CINE, SCRIBBLES, make_workflow, root_of
 

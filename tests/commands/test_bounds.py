@@ -10,11 +10,13 @@ import numpy as np
 import pytest
 
 from sizeloss_monai.__main__ import main
-from sizeloss_monai.commands import bounds
-from sizeloss_monai.data import DataError, add_bounds, case_bounds, load_datalist, make_datalist, save_datalist
-from sizeloss_monai.data.bounds_from_cases import METHODS
-from sizeloss_monai.data.bounds_proposal import propose_from_cases, propose_published, review_bounds
-from sizeloss_monai.data.published_sizes import published_names
+from sizeloss_monai.cli import bounds
+from sizeloss_monai.datalist import load_datalist, make_datalist, save_datalist
+from sizeloss_monai.errors import DataError
+from sizeloss_monai.sizes import add_bounds, case_bounds
+from sizeloss_monai.sizes.from_cases import METHODS
+from sizeloss_monai.sizes.proposal import propose_from_cases, propose_published, review_bounds
+from sizeloss_monai.sizes.published import published_names
 
 # by case: patient, number of voxels of class 1 in slices 0 and 1, of class 2 in slice 2, spacing in mm
 CASES: dict[str, tuple[str, int, int, int, float]] = {

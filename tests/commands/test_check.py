@@ -15,8 +15,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sizeloss_monai.cli import main
-from sizeloss_monai.data import check_datalist
+from sizeloss_monai.checks import check_datalist
+from sizeloss_monai.cli.main import main
 from tests.support.broken_data import BROKEN, save, write_phantoms
 
 

@@ -60,7 +60,7 @@ def test_no_run(tmp_path: Path, name: str, message: str, capsys: pytest.CaptureF
 
 def test_without_matplotlib(tmp_path: Path) -> None:
     code = "import sys; sys.modules['matplotlib'] = sys.modules['matplotlib.figure'] = None\n"
-    code += f"from sizeloss_monai.cli import main; sys.exit(main(['report', {str(tmp_path)!r}]))"
+    code += f"from sizeloss_monai.cli.main import main; sys.exit(main(['report', {str(tmp_path)!r}]))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert done.returncode == 1
     assert done.stderr.splitlines()[-1] == (

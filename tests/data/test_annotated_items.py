@@ -5,7 +5,8 @@ from typing import Any
 
 import pytest
 
-from sizeloss_monai.data import Annotation, DataError, annotated_items
+from sizeloss_monai.datalist import Annotation, annotated_items
+from sizeloss_monai.errors import DataError
 
 FREE = (0.0, math.inf)
 LIST = {"size_bounds": {"per": "volume", "unit": "mL", "bounds": {"1": [40, 250], "3": [30, None]}}}

@@ -5,7 +5,8 @@ from typing import Any
 
 import pytest
 
-from sizeloss_monai.data import DataError, SizeBounds, case_bounds, case_tags
+from sizeloss_monai.errors import DataError
+from sizeloss_monai.sizes import SizeBounds, case_bounds, case_tags
 
 LIST = {"size_bounds": {"per": "volume", "unit": "mL", "source": "a book", "bounds": {"1": [40, 250], "3": [30, None]}}}
 

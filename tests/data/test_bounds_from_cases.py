@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
-from sizeloss_monai.data.bounds_from_cases import METHODS, count_outside, leave_one_out, round_outward, size_interval
+from sizeloss_monai.sizes.from_cases import METHODS, count_outside, leave_one_out, round_outward, size_interval
 
 SIZES = st.lists(st.floats(1e-3, 1e4), min_size=2, max_size=12)
 

@@ -10,8 +10,9 @@ import SimpleITK
 from hypothesis import strategies as st
 from scipy.spatial.transform import Rotation
 
-from sizeloss_monai.data import DataError, make_affine
-from sizeloss_monai.data.case_sizes import measure_grid, measure_sizes
+from sizeloss_monai.errors import DataError
+from sizeloss_monai.phantoms import make_affine
+from sizeloss_monai.sizes.from_cases import measure_grid, measure_sizes
 
 SPACINGS = st.tuples(*[st.floats(0.3, 12)] * 3)
 ANGLES = st.tuples(*[st.floats(-180, 180)] * 3)

@@ -10,7 +10,11 @@ import SimpleITK as sitk  # noqa: N813
 import torch
 from monai.data import NibabelReader
 
-from sizeloss_monai.data import DataError, SimpleITKReader, check_bounds, check_cases, open_datalist
+from sizeloss_monai.checks import check_cases
+from sizeloss_monai.data import SimpleITKReader
+from sizeloss_monai.datalist import open_datalist
+from sizeloss_monai.errors import DataError
+from sizeloss_monai.sizes import check_bounds
 
 SHAPE = (6, 5, 4)
 AFFINE = np.diag([1.5, 1.5, 8.0, 1.0])

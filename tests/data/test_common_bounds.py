@@ -6,7 +6,7 @@ import torch
 from monai.data import MetaTensor
 from monai.transforms import Compose, ResizeWithPadOrCropd
 
-from sizeloss_monai.data import measure_common_bounds
+from sizeloss_monai.sizes import measure_common_bounds
 
 INF = math.inf
 

@@ -9,7 +9,8 @@ import nibabel as nib
 import numpy as np
 import pytest
 
-from sizeloss_monai.data import DataError, check_used_data
+from sizeloss_monai.checks import check_used_data
+from sizeloss_monai.errors import DataError
 
 SHAPE = (6, 5, 4)
 AFFINE = np.diag([1.5, 1.5, 8.0, 1.0])  # 18 mm3 a voxel, 2.16 mL in all, 67.5 mm2 a slice

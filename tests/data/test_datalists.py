@@ -12,9 +12,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sizeloss_monai.data import DataError, load_datalist, make_datalist, open_datalist, save_datalist
-from sizeloss_monai.data.datalists import SECTIONS, parse_datalist, split_patients
-from sizeloss_monai.data.layouts import (
+from sizeloss_monai.datalist import load_datalist, make_datalist, open_datalist, save_datalist
+from sizeloss_monai.datalist.layouts import (
     LAYOUTS,
     acdc_items,
     decathlon_items,
@@ -24,6 +23,8 @@ from sizeloss_monai.data.layouts import (
     set_patients,
     vertebral_items,
 )
+from sizeloss_monai.datalist.lists import SECTIONS, parse_datalist, split_patients
+from sizeloss_monai.errors import DataError
 
 
 def touch(root: Path, *names: str) -> Path:

@@ -11,9 +11,10 @@ from monai.data import MetaTensor
 from monai.transforms import LoadImage
 from scipy.spatial.transform import Rotation
 
-from sizeloss_monai.data import DataError, SimpleITKReader
+from sizeloss_monai.data import SimpleITKReader
 from sizeloss_monai.data.grid import Grid, read_grid
 from sizeloss_monai.data.slice_axis import through_plane_axis
+from sizeloss_monai.errors import DataError
 from sizeloss_monai.transforms import ThroughPlaneLast, VoxelSize
 
 SHAPE = (6, 5, 4)

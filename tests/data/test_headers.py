@@ -11,8 +11,9 @@ import pytest
 import SimpleITK as sitk  # noqa: N813
 from monai.transforms import LoadImage
 
-from sizeloss_monai.data import DataError, VolumeReader, read_grid
+from sizeloss_monai.data import VolumeReader, read_grid
 from sizeloss_monai.data.headers import HeaderError, read_header
+from sizeloss_monai.errors import DataError
 from tests.support.image_files import SHAPE, metaimage, nifti, nrrd, oblique_affine, shifted, voxels_of, write
 
 AFFINE = oblique_affine()

@@ -126,7 +126,7 @@ def test_more_than_memory_holds(tmp_path: Path, name: str, content: bytes) -> No
 def test_the_process_lives_on(tmp_path: Path) -> None:
     # ITK itself ends the process at 100 dimensions
     path = write(tmp_path / "scan.mhd", metaimage(VOXELS, NDims=100, DimSize=" ".join(["2"] * 100)))
-    code = "import sys; from sizeloss_monai.cli import main; sys.exit(main(['check', sys.argv[1]]))"
+    code = "import sys; from sizeloss_monai.cli.main import main; sys.exit(main(['check', sys.argv[1]]))"
     (tmp_path / "list.json").write_text('{"training": [{"image": "scan.mhd"}]}')
     run = subprocess.run([sys.executable, "-c", code, str(tmp_path / "list.json")], capture_output=True, text=True)
     assert run.returncode == 1

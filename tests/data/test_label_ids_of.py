@@ -6,7 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sizeloss_monai.data import DataError, label_ids_of
+from sizeloss_monai.datalist import label_ids_of
+from sizeloss_monai.errors import DataError
 
 
 @pytest.mark.parametrize(

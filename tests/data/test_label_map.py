@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from sizeloss_monai.data.label_map import ids_by_class, network_class_names
+from sizeloss_monai.datalist.classes import ids_by_class, network_class_names
 
 
 def test_ids_by_class() -> None:

@@ -9,7 +9,9 @@ import numpy as np
 import pytest
 import SimpleITK as sitk  # noqa: N813
 
-from sizeloss_monai.data import DataError, check_datalist, measure_sizes
+from sizeloss_monai.checks import check_datalist
+from sizeloss_monai.errors import DataError
+from sizeloss_monai.sizes import measure_sizes
 from tests.support.image_files import MICROMETRES, SCANS, metaimage, nifti, nrrd, oblique_affine, voxels_of, write
 from tests.support.routes import assert_on_scan, voxels_by_itk, write_mask
 

@@ -9,7 +9,10 @@ import pytest
 import SimpleITK as sitk  # noqa: N813
 from monai.transforms import Compose, EnsureChannelFirstd, LoadImaged
 
-from sizeloss_monai.data import DataError, MatchGridd, VolumeReader, check_cases
+from sizeloss_monai.checks import check_cases
+from sizeloss_monai.data import VolumeReader
+from sizeloss_monai.errors import DataError
+from sizeloss_monai.transforms import MatchGridd
 from tests.support.image_files import SCANS, nifti, nrrd, oblique_affine, shifted, voxels_of, write
 
 VOXELS = voxels_of()

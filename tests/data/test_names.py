@@ -11,10 +11,12 @@ from pathlib import Path
 
 import pytest
 
-from sizeloss_monai.cli import main
-from sizeloss_monai.data import DataError, find_scans, load_datalist, make_datalist, open_datalist, unused_files
-from sizeloss_monai.data.layouts import LAYOUTS, detect_layout
+from sizeloss_monai.cli.main import main
+from sizeloss_monai.data import find_scans
 from sizeloss_monai.data.names import existing_path, read_folder, unused_lines
+from sizeloss_monai.datalist import load_datalist, make_datalist, open_datalist, unused_files
+from sizeloss_monai.datalist.layouts import LAYOUTS, detect_layout
+from sizeloss_monai.errors import DataError
 
 COMPOSED, DECOMPOSED = (unicodedata.normalize(form, "é") for form in ("NFC", "NFD"))
 

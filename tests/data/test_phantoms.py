@@ -8,14 +8,14 @@ import SimpleITK as sitk  # noqa: N813
 from monai.data import load_decathlon_datalist
 
 from scripts.tools import make_phantoms
-from sizeloss_monai.data.phantom_folder import FOLDER_LABELS, write_phantom_folder
-from sizeloss_monai.data.phantoms import (
+from sizeloss_monai.phantoms.cine import (
     PHANTOM_GROUPS,
     PHANTOM_LABELS,
     make_affine,
     make_cine_phantom,
     write_cine_phantoms,
 )
+from sizeloss_monai.phantoms.folder import FOLDER_LABELS, write_phantom_folder
 
 COARSE = {"matrix": (48, 48), "spacing": (3.6, 3.6, 10.0)}  # the usual field of view, quick to render
 SPLITS = ("training", "validation", "test")

@@ -5,7 +5,7 @@ import math
 import pytest
 from scipy import stats
 
-from sizeloss_monai.data.published_sizes import published_names, published_range
+from sizeloss_monai.sizes.published import published_names, published_range
 
 
 @pytest.mark.parametrize("name", published_names())

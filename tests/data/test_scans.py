@@ -4,7 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from sizeloss_monai.data import DataError, find_scans
+from sizeloss_monai.data import find_scans
+from sizeloss_monai.errors import DataError
 
 
 def touch(folder: Path, *names: str) -> Path:

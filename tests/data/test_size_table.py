@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sizeloss_monai.data import DataError
-from sizeloss_monai.data.size_table import SIZE_COLUMNS, SizeRow, read_sizes, write_sizes
+from sizeloss_monai.errors import DataError
+from sizeloss_monai.sizes.table import SIZE_COLUMNS, SizeRow, read_sizes, write_sizes
 
 ROW = SizeRow("a", 1, "left ventricle", 10.5, 12.0, 11.25, 2.0, math.inf, 3, "IS")
 ROWS = [ROW, replace(ROW, class_id=2, name='wall, "outer"', true_ml=None, lower_ml=None, upper_ml=None)]

@@ -10,8 +10,10 @@ import numpy as np
 import pytest
 from skimage.draw import ellipse_perimeter
 
-from sizeloss_monai.cli import main
-from sizeloss_monai.data import DataError, check_datalist, choose_slice_axis, decide_slice_axis, load_datalist
+from sizeloss_monai.checks import check_datalist, choose_slice_axis, decide_slice_axis
+from sizeloss_monai.cli.main import main
+from sizeloss_monai.datalist import load_datalist
+from sizeloss_monai.errors import DataError
 
 FLAT = (1.95, 1.95, 1.0)
 """Slices closer to each other than their pixels, in mm."""

@@ -4,7 +4,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sizeloss_monai.data import DataError, mark_supervision
+from sizeloss_monai.datalist import mark_supervision
+from sizeloss_monai.errors import DataError
 
 ITEMS = [{"case": f"p{i // 2}_{i % 2}", "patient": f"p{i // 2}", "image": "x"} for i in range(20)]
 

@@ -10,8 +10,8 @@ import nibabel as nib
 import numpy as np
 import pytest
 
-from sizeloss_monai.data.size_table import read_sizes, write_sizes
 from sizeloss_monai.data.whole_files import UNFINISHED, save_nifti, whole_file, write_whole
+from sizeloss_monai.sizes.table import read_sizes, write_sizes
 
 
 @pytest.fixture

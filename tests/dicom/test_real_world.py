@@ -24,7 +24,6 @@ from pydicom.filewriter import write_dataset
 from pydicom.tag import Tag
 from pydicom.uid import NuclearMedicineImageStorage, SecondaryCaptureImageStorage
 
-from sizeloss_monai.data import DataError
 from sizeloss_monai.dicom import (
     SegmentDescription,
     SegmentedPhase,
@@ -36,6 +35,7 @@ from sizeloss_monai.dicom import (
     split_phases,
     unused_files,
 )
+from sizeloss_monai.errors import DataError
 from tests.support.dicom_series import some_pixels, write_series
 
 ARRAY = some_pixels(5, 12, 10)

@@ -14,10 +14,10 @@ import SimpleITK as sitk  # noqa: N813
 from monai.bundle import ConfigParser
 
 from sizeloss_monai.bundle import ConfigError, OutputDirError
-from sizeloss_monai.cli import main
-from sizeloss_monai.data import DataError
-from sizeloss_monai.data.phantoms import make_cine_phantom
+from sizeloss_monai.cli.main import main
 from sizeloss_monai.dicom import BundleDescription, DicomSegmenter, read_instances, read_volume, split_phases
+from sizeloss_monai.errors import DataError
+from sizeloss_monai.phantoms.cine import make_cine_phantom
 from tests.support import ROOT
 from tests.support.bundle_runs import CINE, make_workflow
 from tests.support.dicom_series import NORMAL, write_series

@@ -10,8 +10,8 @@ from pydicom import dcmread
 from pydicom.encaps import encapsulate
 from pydicom.uid import JPEGLSLossless
 
-from sizeloss_monai.data import DataError
 from sizeloss_monai.dicom import pick_series, read_instances, read_volume, series_token, split_phases
+from sizeloss_monai.errors import DataError
 from tests.support.dicom_series import NORMAL, some_pixels, write_series
 
 ARRAY = some_pixels(5, 12, 10)

@@ -13,7 +13,7 @@ from monai.metrics import DiceMetric
 from monai.transforms import AsDiscreted, Compose
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from sizeloss_monai.data import DataError
+from sizeloss_monai.errors import DataError
 from sizeloss_monai.handlers import LabelledMetricHandler, OverlayImagesHandler, WeakScoreHandler
 from sizeloss_monai.metrics import AnnotatedDiceMetric, CRFEnergyMetric, SizeViolationMetric, WeakScoreMetric
 

@@ -12,9 +12,10 @@ from monai.transforms import AsDiscreted
 from PIL import Image
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
+from sizeloss_monai.constraints import SizeConstraintLoss
 from sizeloss_monai.engines import PrepareBatchTargets
 from sizeloss_monai.handlers import LossTermsHandler, OverlayImagesHandler, ProgressBarHandler, overlay_row
-from sizeloss_monai.losses import PartialCrossEntropyLoss, SizeConstraintLoss, WeakSupervisionLoss
+from sizeloss_monai.losses import PartialCrossEntropyLoss, WeakSupervisionLoss
 
 
 def make_trainer(loss, handlers, num_items=5, epochs=2):

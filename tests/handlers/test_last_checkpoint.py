@@ -10,7 +10,7 @@ from monai.handlers import CheckpointLoader
 from monai.optimizers import WarmupCosineSchedule
 from torch.optim import lr_scheduler as schedules
 
-from sizeloss_monai.data import DataError
+from sizeloss_monai.errors import DataError
 from sizeloss_monai.handlers import BestCheckpointSaver, LastCheckpointLoader, LastCheckpointSaver
 
 

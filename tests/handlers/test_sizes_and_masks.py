@@ -27,12 +27,13 @@ from monai.transforms import (
 )
 from skimage.measure import label as skimage_label
 
-from sizeloss_monai.data import DataError, make_affine
-from sizeloss_monai.data.annotations import SizeBounds
 from sizeloss_monai.data.components import component_sizes
-from sizeloss_monai.data.size_table import SizeRow, read_sizes
+from sizeloss_monai.errors import DataError
 from sizeloss_monai.handlers import MasksSaver, SizesSaver
-from sizeloss_monai.handlers.sizes_saver import bounds_in_ml, touched_faces
+from sizeloss_monai.handlers.savers import bounds_in_ml, touched_faces
+from sizeloss_monai.phantoms import make_affine
+from sizeloss_monai.sizes.bounds import SizeBounds
+from sizeloss_monai.sizes.table import SizeRow, read_sizes
 from sizeloss_monai.transforms import ThroughPlaneLastd
 
 IDS = {"label_ids": [0, 1, 2, 3], "target_ids": [0, 1, 0, 2]}

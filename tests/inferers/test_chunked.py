@@ -10,8 +10,9 @@ import pytest
 import torch
 from monai.networks.nets import UNet
 
+from sizeloss_monai.constraints import VolumeSizeConstraintLoss
 from sizeloss_monai.inferers import ChunkedInferer
-from sizeloss_monai.losses import PartialCrossEntropyLoss, VolumeSizeConstraintLoss
+from sizeloss_monai.losses import PartialCrossEntropyLoss
 
 
 def make_network(norm, dropout=0.0):

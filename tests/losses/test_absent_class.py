@@ -6,7 +6,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from monai.data import MetaTensor
 
-from sizeloss_monai.losses import AbsentClassLoss, SizeConstraintLoss
+from sizeloss_monai.constraints import SizeConstraintLoss
+from sizeloss_monai.losses import AbsentClassLoss
 
 INF = math.inf
 FREE, ABSENT, PRESENT = (0.0, INF), (0.0, 0.0), (1.0, 20.0)

@@ -1,6 +1,6 @@
 import pytest
 
-from sizeloss_monai.losses.classes import check_classes
+from sizeloss_monai.constraints.statistics import check_classes
 
 
 @pytest.mark.parametrize(("classes", "num_classes"), [([1], None), ((2, 0), None), (range(1, 3), 3)])

@@ -8,14 +8,13 @@ from typing import Any
 import pytest
 import torch
 
+from sizeloss_monai.constraints import SizeConstraintLoss, VolumeSizeConstraintLoss
 from sizeloss_monai.losses import (
     AbsentClassLoss,
     EntropyLoss,
     GatedCRFLoss,
     PartialCrossEntropyLoss,
     PartialDiceLoss,
-    SizeConstraintLoss,
-    VolumeSizeConstraintLoss,
     WeakSupervisionLoss,
 )
 

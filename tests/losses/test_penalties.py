@@ -5,7 +5,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sizeloss_monai.losses import bound_violations
+from sizeloss_monai.constraints import bound_violations
 
 sizes = st.floats(0, 1e5, width=32)
 

@@ -6,14 +6,8 @@ import numpy as np
 import pytest
 import torch
 
-from sizeloss_monai.losses import (
-    PartialCrossEntropyLoss,
-    SizeConstraintLoss,
-    VolumeSizeConstraintLoss,
-    WeakSupervisionLoss,
-    class_probabilities,
-    soft_size,
-)
+from sizeloss_monai.constraints import SizeConstraintLoss, VolumeSizeConstraintLoss, class_probabilities, soft_size
+from sizeloss_monai.losses import PartialCrossEntropyLoss, WeakSupervisionLoss
 
 INF = math.inf
 TOLERANCE = 1e-6

@@ -6,7 +6,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sizeloss_monai.losses import class_probabilities, soft_size
+from sizeloss_monai.constraints import class_probabilities, soft_size
 
 HALVES = [torch.float16, torch.bfloat16]
 shapes = st.tuples(

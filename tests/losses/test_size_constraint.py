@@ -8,15 +8,15 @@ from hypothesis import strategies as st
 from monai.data import MetaTensor
 from monai.transforms import Zoom
 
-from sizeloss_monai.losses import (
+from sizeloss_monai.constraints import (
     SizeConstraintLoss,
     VolumeSizeConstraintLoss,
-    WeakSupervisionLoss,
     class_probabilities,
     size_constraint,
     soft_size,
 )
-from sizeloss_monai.losses.constraint import size_penalty, sizes_and_extent
+from sizeloss_monai.constraints.size_constraint import size_penalty, sizes_and_extent
+from sizeloss_monai.losses import WeakSupervisionLoss
 
 INF = math.inf
 HALVES = [torch.float16, torch.bfloat16]

@@ -7,7 +7,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sizeloss_monai.losses import SizeConstraintLoss, VolumeSizeConstraintLoss, class_probabilities
+from sizeloss_monai.constraints import SizeConstraintLoss, VolumeSizeConstraintLoss, class_probabilities
 
 INF = math.inf
 

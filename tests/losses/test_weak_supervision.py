@@ -5,12 +5,8 @@ import pytest
 import torch
 from monai.losses import DiceLoss
 
-from sizeloss_monai.losses import (
-    PartialCrossEntropyLoss,
-    SizeConstraintLoss,
-    VolumeSizeConstraintLoss,
-    WeakSupervisionLoss,
-)
+from sizeloss_monai.constraints import SizeConstraintLoss, VolumeSizeConstraintLoss
+from sizeloss_monai.losses import PartialCrossEntropyLoss, WeakSupervisionLoss
 
 INF = math.inf
 

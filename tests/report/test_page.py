@@ -19,7 +19,7 @@ pytest.importorskip("matplotlib")
 
 from PIL import Image
 
-from sizeloss_monai.data import DataError
+from sizeloss_monai.errors import DataError
 from sizeloss_monai.report.page import make_report, write_report
 from tests.support.evaluated_runs import NAMES, SHIFTS, write_evaluation, write_training
 

@@ -10,9 +10,9 @@ pytest.importorskip("matplotlib")
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sizeloss_monai.data.size_table import SizeRow
 from sizeloss_monai.report.ranking import choose_cases, rank_cases, violation_share
 from sizeloss_monai.report.run_files import CaseResult
+from sizeloss_monai.sizes.table import SizeRow
 
 
 def result(

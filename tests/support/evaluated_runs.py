@@ -12,8 +12,8 @@ from ignite.engine import Engine
 from monai.data import MetaTensor
 from torch.utils.tensorboard import SummaryWriter
 
-from sizeloss_monai.data import make_affine
 from sizeloss_monai.handlers import MasksSaver, SizesSaver
+from sizeloss_monai.phantoms import make_affine
 
 SHAPE, SPACING = (24, 20, 6), (2.0, 2.0, 8.0)
 NAMES = {1: "left <ventricle>", 2: "wall & rim"}

@@ -18,9 +18,9 @@ from pydicom import dcmread
 from pydicom.sr.codedict import codes
 from pydicom.uid import generate_uid
 
-from sizeloss_monai.data import DataError
 from sizeloss_monai.dicom.service import read_config, run_service
 from sizeloss_monai.dicom.service.log import log_event, quiet_libraries
+from sizeloss_monai.errors import DataError
 
 
 def segment(folder: Path) -> list[SimpleNamespace]:

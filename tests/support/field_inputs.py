@@ -17,8 +17,9 @@ import nibabel as nib
 import numpy as np
 from monai.bundle import ConfigWorkflow
 
-from sizeloss_monai.cli import main as command
-from sizeloss_monai.data import DataError, make_cine_phantom
+from sizeloss_monai.cli.main import main as command
+from sizeloss_monai.errors import DataError
+from sizeloss_monai.phantoms import make_cine_phantom
 from tests.support.image_files import MICROMETRES, metaimage, nifti, nrrd, oblique_affine, shifted, write
 from tests.support.routes import assert_on_scan
 

@@ -312,7 +312,7 @@ def _any(rng: np.random.Generator) -> Any:
 
 def try_image(path: Path, folder: Path) -> str:
     """Write a mask of an image where it is accepted; the outcome in a word and a line."""
-    from sizeloss_monai.data import DataError
+    from sizeloss_monai.errors import DataError
     from tests.support.routes import assert_on_scan, write_mask
 
     try:
@@ -331,7 +331,7 @@ def try_image(path: Path, folder: Path) -> str:
 
 def try_datalist(path: Path, folder: Path) -> str:
     """Check a data list by the command line; the outcome in a word and its last line."""
-    from sizeloss_monai.cli import main
+    from sizeloss_monai.cli.main import main
 
     out, err = StringIO(), StringIO()
     with redirect_stdout(out), redirect_stderr(err):

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import SimpleITK as sitk  # noqa: N813
 
-from sizeloss_monai.data import make_cine_phantom, write_cine_phantoms
+from sizeloss_monai.phantoms import make_cine_phantom, write_cine_phantoms
 
 CAVITY, MYOCARDIUM = 3, 2
 

@@ -10,7 +10,8 @@ import SimpleITK as sitk  # noqa: N813
 from monai.transforms import Compose, EnsureChannelFirstd, LoadImaged, SaveImaged
 from numpy.typing import NDArray
 
-from sizeloss_monai.data import Grid, MaskWriter, VolumeReader, check_cases, read_grid
+from sizeloss_monai.checks import check_cases
+from sizeloss_monai.data import Grid, MaskWriter, VolumeReader, read_grid
 from sizeloss_monai.data.grid import itk_placement
 from sizeloss_monai.data.headers import is_nifti
 

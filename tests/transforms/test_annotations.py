@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 from monai.data import MetaTensor
 from monai.transforms import ResizeWithPadOrCropd
 
-from sizeloss_monai.data import Annotation
-from sizeloss_monai.losses import VolumeSizeConstraintLoss
+from sizeloss_monai.constraints import VolumeSizeConstraintLoss
+from sizeloss_monai.datalist import Annotation
 from sizeloss_monai.transforms import AnnotatedCornersd, AnnotatedInsided, AnnotationToTargetsd
 
 AFFINE = np.array([[1.2, 0.1, 0, 3], [-0.1, 1.2, 0, -7], [0, 0.2, 10, 1], [0, 0, 0, 1]])

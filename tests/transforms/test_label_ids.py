@@ -12,9 +12,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from monai.data import MetaTensor
 
-from sizeloss_monai.data.checks.volumes import label_findings
-from sizeloss_monai.data.findings import Place
-from sizeloss_monai.transforms import LARGEST_ID, ROUNDING, LabelIdsToClasses, LabelIdsToClassesd, whole_ids
+from sizeloss_monai.data.label_ids import LARGEST_ID, ROUNDING, whole_ids
+from sizeloss_monai.data.volumes import label_findings
+from sizeloss_monai.errors import Place
+from sizeloss_monai.transforms import LabelIdsToClasses, LabelIdsToClassesd
 
 
 @settings(deadline=None, max_examples=80)

@@ -13,7 +13,6 @@ from monai.data import MetaTensor
 from scipy.spatial.transform import Rotation
 from skimage.draw import ellipse_perimeter, line
 
-from sizeloss_monai.data import write_cine_phantoms
 from sizeloss_monai.data.slice_axis import (
     SliceAxis,
     is_clearly_widest,
@@ -23,6 +22,7 @@ from sizeloss_monai.data.slice_axis import (
     slice_axis_of,
     through_plane_axis,
 )
+from sizeloss_monai.phantoms import write_cine_phantoms
 from sizeloss_monai.transforms import ThroughPlaneLast, ThroughPlaneLastd
 
 AXES = st.permutations([0, 1, 2])

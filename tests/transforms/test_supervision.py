@@ -6,7 +6,8 @@ import pytest
 import torch
 from monai.data import MetaTensor
 
-from sizeloss_monai.losses import PartialCrossEntropyLoss, SizeConstraintLoss
+from sizeloss_monai.constraints import SizeConstraintLoss
+from sizeloss_monai.losses import PartialCrossEntropyLoss
 from sizeloss_monai.transforms import SupervisionToTargetsd
 
 INF = math.inf

@@ -37,8 +37,8 @@ from pydicom.sr.coding import Code
 from pydicom.uid import generate_uid
 
 from sizeloss_monai.bundle import install_clear_errors
-from sizeloss_monai.data import DataError
 from sizeloss_monai.dicom import BundleDescription, pick_series, read_instances, source_headers, split_phases
+from sizeloss_monai.errors import DataError
 
 STACK = 32768 * 1024  # bytes, what the SDK asks for
 

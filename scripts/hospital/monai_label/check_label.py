@@ -34,7 +34,7 @@ import requests
 
 from scripts import ROOT
 from scripts.hospital.route_checks import OFFLINE, check, compare, new_folder, run, run_bundle
-from sizeloss_monai.data import write_cine_phantoms
+from sizeloss_monai.phantoms import write_cine_phantoms
 
 TARGET = 3  # the id of the left ventricle's cavity in the phantoms' masks; the network's class is 1
 DEADLINE = 1800  # seconds for the server to start, and for a training

@@ -12,7 +12,7 @@ from urllib.parse import urlsplit
 import yaml
 from pynetdicom import AllStoragePresentationContexts, sop_class
 
-from sizeloss_monai.data import DataError
+from sizeloss_monai.errors import DataError
 
 __all__ = ["ServiceConfig", "read_config"]
 

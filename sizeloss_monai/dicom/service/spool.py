@@ -25,8 +25,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-from sizeloss_monai.data import DataError
 from sizeloss_monai.dicom.series import digest
+from sizeloss_monai.errors import DataError
 
 __all__ = ["ReceivedSeries", "Spool", "SpoolFullError"]
 

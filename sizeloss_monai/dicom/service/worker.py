@@ -13,12 +13,12 @@ from typing import Any, Protocol, TypeVar
 
 from pydicom import Dataset, dcmread
 
-from sizeloss_monai.data import DataError
 from sizeloss_monai.dicom.instances import decode_elements
 from sizeloss_monai.dicom.series import digest
 from sizeloss_monai.dicom.service.log import log_event, redacted, where
 from sizeloss_monai.dicom.service.pacs import Pacs, PacsRefusedError, PacsUnavailableError
 from sizeloss_monai.dicom.service.spool import ReceivedSeries, Spool
+from sizeloss_monai.errors import DataError
 
 __all__ = ["Segmented", "Worker"]
 

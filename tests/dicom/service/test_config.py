@@ -7,8 +7,8 @@ import pytest
 import yaml
 
 from sizeloss_monai.__main__ import main
-from sizeloss_monai.data import DataError
 from sizeloss_monai.dicom.service import read_config
+from sizeloss_monai.errors import DataError
 
 
 @pytest.fixture

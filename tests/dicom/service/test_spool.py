@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from sizeloss_monai.data import DataError
 from sizeloss_monai.dicom.series import digest
 from sizeloss_monai.dicom.service.spool import ReceivedSeries, Spool, SpoolFullError
+from sizeloss_monai.errors import DataError
 
 MakeSpool = Callable[..., Spool]
 

@@ -13,12 +13,12 @@ import pytest
 from pydicom import Dataset, dcmread
 from pydicom.uid import MRImageStorage, generate_uid
 
-from sizeloss_monai.data import DataError
 from sizeloss_monai.dicom.series import digest
 from sizeloss_monai.dicom.service import log, worker
 from sizeloss_monai.dicom.service.pacs import PacsRefusedError, PacsUnavailableError
 from sizeloss_monai.dicom.service.spool import Spool
 from sizeloss_monai.dicom.service.worker import Worker
+from sizeloss_monai.errors import DataError
 
 
 class FakePacs:

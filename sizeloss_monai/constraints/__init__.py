@@ -1,0 +1,14 @@
+"""Size constraints: statistics, penalties and the losses made of them."""
+
+from sizeloss_monai.constraints.penalties import bound_violations
+from sizeloss_monai.constraints.size_constraint import SizeConstraintLoss, VolumeSizeConstraintLoss, size_constraint
+from sizeloss_monai.constraints.statistics import class_probabilities, soft_size
+
+__all__ = [
+    "SizeConstraintLoss",
+    "VolumeSizeConstraintLoss",
+    "bound_violations",
+    "class_probabilities",
+    "size_constraint",
+    "soft_size",
+]

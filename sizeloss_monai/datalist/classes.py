@@ -1,0 +1,216 @@
+"""The classes of label files and of the network."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from sizeloss_monai.data.label_ids import LARGEST_ID
+from sizeloss_monai.datalist.layouts import SECTIONS
+from sizeloss_monai.errors import DataError, Finding, Place, listed
+
+__all__ = ["Classes", "ids_by_class", "label_ids_of", "network_class_names", "read_classes"]
+
+
+def ids_by_class(label_ids: Sequence[int], target_ids: Sequence[int]) -> dict[int, list[int]]:
+    """The ids that each class of a network stands for.
+
+    Args:
+        label_ids: ids of the label files.
+        target_ids: the class of the network that each of them is.
+
+    Returns:
+        By class, in order, its ids in the order given; classes without any are not in it.
+
+    Raises:
+        ValueError: when one list is longer than the other.
+    """
+    ids: dict[int, list[int]] = {class_id: [] for class_id in sorted(set(target_ids))}
+    for label_id, class_id in zip(label_ids, target_ids, strict=True):
+        ids[class_id].append(label_id)
+    return ids
+
+
+def network_class_names(
+    datalist: Mapping[str, Any], label_ids: Sequence[int], target_ids: Sequence[int]
+) -> dict[int, str]:
+    """What the classes of a network are called.
+
+    Args:
+        datalist: its ``labels`` name the ids of the label files; may have none.
+        label_ids: ids of the label files.
+        target_ids: the class of the network that each of them is.
+
+    Returns:
+        By class but the background, the names of its ids, or ``"class 1"`` where a name is missing.
+    """
+    labels = datalist.get("labels") or {}
+    names = {}
+    for class_id, ids in ids_by_class(label_ids, target_ids).items():
+        if class_id:
+            known = [labels.get(str(label_id)) for label_id in ids]
+            names[class_id] = " + ".join(map(str, known)) if all(known) else f"class {class_id}"
+    return names
+
+
+_DEFAULT_UNANNOTATED = 255
+_NO_FILE_HAS = -1
+"""What stands for "not annotated" where every voxel is annotated, and 255 is a class."""
+
+
+@dataclass(frozen=True)
+class Classes:
+    """The ids of a data list.
+
+    Args:
+        names: by id of the label files, without ``unannotated``; empty where the list has none.
+        unannotated: the id of voxels in ``weak_label`` files that nobody annotated.
+        background: the id of the background, None where no class is named so.
+    """
+
+    names: Mapping[int, str]
+    unannotated: int = _DEFAULT_UNANNOTATED
+    background: int | None = 0
+
+    def allowed_ids(self, key: str) -> list[int] | None:
+        """The ids that the files under a key may have, sorted; None for any from 0.
+
+        Where 0 is what nobody painted, it is the background of a full mask, in which nothing is left to annotate.
+        """
+        if not self.names:
+            return None
+        extra = [self.unannotated] if key == "weak_label" or self.unannotated == 0 else []
+        return sorted({*self.names, *extra})
+
+    def shown(self, class_id: int) -> str:
+        """A class as messages call it: ``class 3 (left ventricle)``."""
+        name = self.names.get(class_id)
+        return f"class {class_id}" + (f" ({name})" if name else "")
+
+    def unknown(self, class_id: int, where: Place) -> list[Finding]:
+        """The finding that something is said of a class that the list does not have, or none."""
+        if not self.names or class_id in self.names:
+            return []
+        return [where.error("class-id", f"class {class_id}", f"one of {_ids(self.names)}")]
+
+
+def read_classes(
+    datalist: Mapping[str, Any], label_ids: Sequence[int] | None = None, unannotated: int | None = None
+) -> tuple[Classes, list[Finding]]:
+    """The classes of a data list, and what is wrong with them.
+
+    Where the list does not say what id is ``unannotated`` it is 255. A list without any ``weak_label`` may have 255 as
+    a class, as masks of 0 and 255 do.
+
+    Args:
+        datalist: the data list.
+        label_ids: the ids that a training expects of label files, in place of those that the list names.
+        unannotated: the id that a training takes for "not annotated", in place of the list's.
+
+    Returns:
+        The classes, as far as they can be used; and findings on ``labels`` and ``unannotated``.
+    """
+    where = Place(None, "labels")
+    expected = "an object such as {'0': 'background', '1': 'left ventricle'}"
+    given = datalist.get("labels")
+    findings = []
+    names: dict[int, str] = {}
+    if not given and label_ids is None:
+        findings.append(where.warning("no-labels", "no classes, so that ids are not checked", expected))
+    elif given and (not isinstance(given, Mapping) or not all(str(name).isdecimal() for name in given)):
+        findings.append(where.error("labels-form", f"{given!r}", expected))
+    elif given:
+        names = {int(name): str(text) for name, text in given.items()}
+    if label_ids is not None:
+        names = {label_id: names.get(label_id, "") for label_id in label_ids}
+
+    where = Place(None, "unannotated")
+    stated = unannotated is not None or "unannotated" in datalist
+    if unannotated is None:
+        unannotated = datalist.get("unannotated", _DEFAULT_UNANNOTATED)
+    if type(unannotated) is not int or not -1 <= unannotated <= LARGEST_ID:
+        expected = f"an integer from -1 to {LARGEST_ID}, or none for {_DEFAULT_UNANNOTATED}"
+        findings.append(where.error("unannotated-form", f"{unannotated!r}", expected))
+        unannotated = _DEFAULT_UNANNOTATED
+    elif not stated and unannotated in names and not _has_weak_labels(datalist):
+        unannotated = _NO_FILE_HAS
+    background = next((id_ for id_, name in names.items() if name.casefold() == "background"), None)
+    if background is None and unannotated != 0:
+        background = 0
+    is_class = unannotated in names
+    if is_class:
+        found = f"{unannotated}, which 'labels' say is {names[unannotated]!r}"
+        if stated and background not in (None, unannotated):
+            expected = "an id that is no class: nothing is learnt of this one"
+            findings.append(where.warning("unannotated-is-class", found, expected))
+        else:
+            findings.append(where.error("unannotated-is-class", found, "an id that is no class"))
+    if names and (background is None or background not in names):
+        found = f"no class named background among {_ids(names)}"
+        expected = "one, with the id that files have for it"
+        findings.append(Place(None, "labels").warning("no-background-class", found, expected))
+        names |= {} if background is None else {background: "background"}
+    if is_class:
+        del names[unannotated]
+    return Classes(names, unannotated, background), findings
+
+
+def label_ids_of(datalist: Mapping[str, Any], default: Sequence[int]) -> list[int]:
+    """The ids of a data list's classes, in the order of a network's classes: the background first.
+
+    Example, in a bundle's config::
+
+        label_ids: {_target_: sizeloss_monai.datalist.label_ids_of, datalist: "@datalist", default: [0, 1]}
+
+    Args:
+        datalist: the data list. Of the ids that its ``labels`` name, ``unannotated`` is no class.
+        default: the ids where the list has no ``labels``.
+
+    Returns:
+        The id of the background, then the others from the smallest.
+
+    Raises:
+        DataError: when ``labels`` or ``unannotated`` are of another form, or do not tell which id is the background.
+    """
+    if not datalist.get("labels"):
+        return list(default)
+    classes, findings = read_classes(datalist)
+    has_background = classes.background not in (None, classes.unannotated)
+    wrong = [finding for finding in findings if not has_background or finding.severity == "error"]
+    if classes.background is None or wrong:
+        raise DataError("\n".join(map(str, wrong)))
+    return [classes.background, *sorted(classes.names.keys() - {classes.background})]
+
+
+def unannotated_id_of(datalist: Mapping[str, Any]) -> int:
+    """The id of voxels that nobody annotated in the files of weak labels, 255 where the data list does not say.
+
+    Example, in a bundle's config::
+
+        unannotated: {_target_: sizeloss_monai.datalist.unannotated_id_of, datalist: "@datalist"}
+
+    Args:
+        datalist: the data list.
+
+    Returns:
+        The id; -1, which no file has, where 255 is a class and no case has a weak label.
+
+    Raises:
+        DataError: when ``unannotated`` is no id, or not to be told from a class.
+    """
+    classes, findings = read_classes(datalist)
+    wrong = [str(finding) for finding in findings if finding.severity == "error" and finding.key == "unannotated"]
+    if wrong:
+        raise DataError("\n".join(wrong))
+    return classes.unannotated
+
+
+def _has_weak_labels(datalist: Mapping[str, Any]) -> bool:
+    """Whether a case of the list has a file of weak labels."""
+    return any("weak_label" in item for section in SECTIONS for item in datalist.get(section) or ())
+
+
+def _ids(names: Mapping[int, str]) -> str:
+    """The ids and names for a message."""
+    return listed([f"{id_} ({name})" for id_, name in sorted(names.items())])

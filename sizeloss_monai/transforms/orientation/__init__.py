@@ -1,4 +1,0 @@
-"""Orientation of volumes that are read slice by slice."""
-
-from sizeloss_monai.transforms.orientation.array import *  # noqa: F403
-from sizeloss_monai.transforms.orientation.dictionary import *  # noqa: F403
