@@ -76,3 +76,12 @@ def test_config_files_named_exist(document: Path) -> None:
 def test_config_files_are_named() -> None:
     pages = " ".join(document.read_text(encoding="utf-8") for document in DOCUMENTS)
     assert set(re.findall(r"'((?:bundles|configs)/[^']+\.yaml)'", pages))
+
+
+def test_contributing_names_every_room() -> None:
+    text = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
+    rooms = {file.parent.name for file in (ROOT / "sizeloss_monai").glob("*/__init__.py")}
+    picture = text.partition("```text\n")[2].partition("```")[0]
+    table = text.partition("| room in `sizeloss_monai/` |")[2].partition("\n\n")[0]
+    assert rooms == set(re.findall(r"`(\w+)/`", table))
+    assert rooms <= set(picture.split())
