@@ -69,7 +69,9 @@ def test_python_examples_run(code: str) -> None:
 
 @pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: str(path.relative_to(ROOT)))
 def test_config_files_named_exist(document: Path) -> None:
-    named = re.findall(r"'(configs/[^']+\.yaml)'|(?<![\w/])(bundles/[\w/]+\.yaml)", document.read_text(encoding="utf-8"))
+    named = re.findall(
+        r"'(configs/[^']+\.yaml)'|(?<![\w/])(bundles/[\w/]+\.yaml)", document.read_text(encoding="utf-8")
+    )
     assert [name for names in named for name in names if name and not (ROOT / name).is_file()] == []
 
 

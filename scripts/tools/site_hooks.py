@@ -30,7 +30,7 @@ from mkdocs.structure.pages import Page
 PACKAGE = "sizeloss_monai"
 LINK = re.compile(r"(?<=\]\()(?!\w+:|#)([^)#\s]+)(?=[)#])")
 ROOT_PAGES = {"README.md": "index.md", "CONTRIBUTING.md": "contributing.md", "CHANGELOG.md": "changelog.md"}
-CODE = {".py": "python", ".yaml": "yaml", ".json": "json", ".csv": "text", ".sh": "bash", "": "makefile"}
+CODE = {".py": "python", ".yaml": "yaml", ".json": "json", ".csv": "text", ".sh": "bash", "": "text"}
 
 
 def on_config(config: MkDocsConfig) -> MkDocsConfig:
@@ -70,16 +70,9 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
             files.append(File.generated(config, uri, content=file.read_text(encoding="utf-8")))
             waiting += _linked(file)
         elif file.suffix in CODE:
-            lines = [
-                f"# `{file.relative_to(root)}`",
-                "",
-                f"~~~~{CODE[file.suffix]}",
-                file.read_text("utf-8"),
-                "~~~~",
-                "",
-            ]
-            text = "\n".join(lines)
-            files.append(File.generated(config, uri, content=text))
+            title, text = file.relative_to(root), file.read_text(encoding="utf-8")
+            page_text = f"# `{title}`\n\n~~~~{CODE[file.suffix]}\n{text}\n~~~~\n"
+            files.append(File.generated(config, uri, content=page_text))
         else:
             files.append(File.generated(config, uri, abs_src_path=str(file)))
     return files
@@ -98,6 +91,7 @@ def on_page_markdown(markdown: str, page: Page, config: MkDocsConfig, files: Fil
             return match[0]  # MkDocs names the broken link
         return posixpath.relpath(_uri(config, file), posixpath.dirname(page.file.src_uri) or ".")
 
+    markdown = markdown.replace(" ± ", "\u00a0±\u00a0")  # so that no narrow column splits a score
     return LINK.sub(moved, markdown) if not page.file.src_uri.startswith("api/") else markdown
 
 
@@ -135,14 +129,14 @@ def _notebook_page(notebook: Path, uri: str) -> dict[str, str | bytes]:
             lines += [cell.source, ""]
             continue
         lines += ["```python", cell.source, "```", ""]
+        printed = "".join(output.text for output in cell.outputs if output.output_type == "stream")
+        if printed:
+            lines += ["```text", printed.rstrip("\n"), "```", ""]
         for output in cell.outputs:
-            data = output.get("data", {"text/plain": output.get("text", "")})
-            if "image/png" in data:
+            if "image/png" in output.get("data", {}):
                 picture = f"{name}_{len(pictures)}.png"
-                pictures[posixpath.join(posixpath.dirname(uri), picture)] = base64.b64decode(data["image/png"])
-                lines += [f"![{data['text/plain']}]({picture})", ""]
-            else:
-                lines += ["```text", data["text/plain"].rstrip("\n"), "```", ""]
+                pictures[posixpath.join(posixpath.dirname(uri), picture)] = base64.b64decode(output.data["image/png"])
+                lines += [f"![Picture {len(pictures)} of the notebook]({picture})", ""]
     return {uri.replace(".ipynb", ".md"): "\n".join(lines), **pictures}
 
 
