@@ -87,3 +87,12 @@ def test_contributing_names_every_room() -> None:
     table = text.partition("| room in `sizeloss_monai/` |")[2].partition("\n\n")[0]
     assert rooms == set(re.findall(r"`(\w+)/`", table))
     assert rooms <= set(picture.split())
+
+
+def test_the_training_page_lists_every_bundle_and_overlays_that_exist() -> None:
+    text = (ROOT / "docs" / "training.md").read_text(encoding="utf-8")
+    bundles = re.findall(r"^\| \[`(\w+)`\]", text, flags=re.MULTILINE)
+    assert set(bundles) == {folder.name for folder in (ROOT / "bundles").iterdir() if folder.is_dir()}
+    overlays = re.findall(r"^\| `(\w+\.yaml)`", text, flags=re.MULTILINE)
+    assert len(overlays) > 10
+    assert [name for name in overlays if not (ROOT / "configs" / name).is_file()] == []
