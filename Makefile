@@ -29,7 +29,7 @@ lint: $(INSTALLED) ## ruff and mypy only
 	$(RUN) -m mypy
 
 pytest: $(INSTALLED) ## the tests only
-	$(RUN) -m pytest --durations=10
+	OMP_NUM_THREADS=1 $(RUN) -m pytest --numprocesses auto --dist loadfile --durations=10 # one process a core
 
 test-lower: ## the tests with the oldest supported versions
 	$(MAKE) pytest VENV=.venv-lower CONSTRAINTS=constraints-lower.txt
