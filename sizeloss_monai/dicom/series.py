@@ -194,7 +194,7 @@ def phase_grid(headers: Sequence[Dataset]) -> Grid:
     grid = Grid.of((headers[0].Columns, headers[0].Rows, len(headers)), orientation_ras_lps(affine))
     if grid is None:
         raise _error("voxels of no volume", "pixels and distances between slices above 0 mm")
-    return grid
+    return grid.at_right_angles()
 
 
 def read_volume(phase: Sequence[Instance]) -> MetaTensor:

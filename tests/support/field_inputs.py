@@ -118,14 +118,12 @@ def make_crowd(folder: Path) -> Path:
 
 def make_series(folder: Path, kind: str) -> None:
     """Write the scan as one of `SERIES`."""
-    image, _, affine = make_volumes()
-    lps = np.diag([-1.0, -1.0, 1.0, 1.0]) @ affine
-    digits = np.round(lps, 5)
+    image, lps = make_volumes()[0], _lps()
 
     def change(header: Dataset, number: int) -> None:
         header.PixelSpacing, header.SliceThickness = [SPACING[1], SPACING[0]], SPACING[2]
         header.ImageOrientationPatient = [*np.round(lps[:3, 0] / SPACING[0], 6), *np.round(lps[:3, 1] / SPACING[1], 6)]
-        header.ImagePositionPatient = list(np.round(digits[:3, 3] + number * digits[:3, 2], 4))
+        header.ImagePositionPatient = list(np.round(lps[:3, 3] + number * lps[:3, 2], 6))
         for keyword in ("StudyID", "AccessionNumber", "SliceThickness", "PatientID") * (kind == "anonymised"):
             delattr(header, keyword)
 
@@ -134,6 +132,11 @@ def make_series(folder: Path, kind: str) -> None:
         path.rename(folder / f"{100 - dcmread(path).InstanceNumber}.dcm")
     if kind == "no_preamble":
         strip_preamble(folder / f"{SLICES - 1}.dcm")
+
+
+def _lps() -> NDArray[np.float64]:
+    """The affine as DICOM has it."""
+    return np.diag([-1.0, -1.0, 1.0, 1.0]) @ make_volumes()[2]
 
 
 def _shear() -> np.ndarray:
@@ -172,7 +175,10 @@ def by_dicom(folder: Path) -> tuple[str, NDArray[np.uint8] | None]:
         assert not output.exists()
         return ("refused: no DICOM file" if "found no DICOM file" in err else f"`{_shown(err, folder)}`"), None
     (file,) = output.glob("*.dcm")
-    frames = dcmread(file).pixel_array
+    segmentation = dcmread(file)
+    groups = segmentation.PerFrameFunctionalGroupsSequence
+    places = np.array([group.PlanePositionSequence[0].ImagePositionPatient for group in groups], dtype=float)
+    frames = segmentation.pixel_array[np.argsort(places @ _lps()[:3, 2])]
     told = out.splitlines()[0].split("_seg.dcm: ")[1]
     return f"a SEG of {len(frames)} slices, `{told}`", frames.transpose(2, 1, 0)
 
@@ -279,8 +285,8 @@ def rows(folder: Path) -> list[str]:
         told, found = by_dicom(series)
         if found is not None:
             assert found.shape == plain_mask.shape
-            different = int((found != plain_mask).sum())
-            told += f", {different} voxels from plain"
+            assert not (found != plain_mask).any(), (kind, int((found != plain_mask).sum()))
+            told += ", 0 voxels from plain"
         refused = segment(series, folder / kind / "out")
         assert isinstance(refused, str)
         lists = listed(series, folder / kind / "list.json")
