@@ -137,6 +137,10 @@ USABLE: dict[str, Change] = {
     "thickness of zero": setting(SliceThickness=0),
     "thickness with its unit": raw(SliceThickness=b"8 mm"),
     "spacing between slices that is wrong": setting(SpacingBetweenSlices=2),
+    **{
+        f"spacing between slices of {text}": raw(SpacingBetweenSlices=text.encode())
+        for text in ("0", "0.0000", "-8", "1e-9", "nan", "x", "")
+    },
     "age, weight and size": raw(PatientAge=b"45", PatientWeight=b"80 kg", PatientSize=b"1.7500000000000000001"),
     "dates": raw(StudyDate=b"2012.01.02", StudyTime=b"10:11:12", PatientBirthDate=b"1970-01-02"),
     "ranges of dates": raw(StudyDate=b"20120101-20120102", StudyTime=b"101112-", PatientBirthDate=b"00000000"),
