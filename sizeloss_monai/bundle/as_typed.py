@@ -119,9 +119,9 @@ def _text(name: str, value: Any, now: Any) -> Any:
 
 
 def _is_of_monai(text: str, name: str, parser: ConfigParser) -> bool:
-    """Whether a setting's text that begins with ``@`` or ``$`` is a reference to an item, or an expression of known names.
+    """Whether a text that begins with ``@`` or ``$`` is a reference to an item, or an expression of known names.
 
-    Items that need the setting itself cannot be meant.
+    Items that need the setting `name` itself cannot be meant.
     """
     references = ReferenceResolver.match_refs_pattern(text)
     if any(reference not in parser for reference in references) or name in _needed(references, parser):

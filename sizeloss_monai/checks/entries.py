@@ -68,8 +68,9 @@ _NEEDS: dict[str, tuple[str, ...]] = {
     "bounds": ("size_bounds",),
     "none": (),
 }
-"""What a case must have one of, by its mark: the first of them for :py:func:`~sizeloss_monai.datalist.annotated_items`, any
-for :py:func:`~sizeloss_monai.datalist.mark_supervision`, after which weak labels and tags are made of the mask."""
+"""What a case must have one of, by its mark: the first of them for
+:py:func:`~sizeloss_monai.datalist.annotated_items`, any for :py:func:`~sizeloss_monai.datalist.mark_supervision`, after
+which weak labels and tags are made of the mask."""
 
 _UNUSED: dict[str, tuple[str, ...]] = {
     "tags": ("weak_label", "size_bounds"),
