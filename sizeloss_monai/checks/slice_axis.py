@@ -75,7 +75,7 @@ class _Look:
 
 
 def decide_slice_axis(
-    items: Sequence[Mapping[str, Any]],
+    items: Sequence[Mapping[str, Any]] | None = None,
     slice_axis: Any = "auto",
     datalist: Mapping[str, Any] | None = None,
     unannotated: int | None = None,
@@ -83,7 +83,7 @@ def decide_slice_axis(
     """Decide where the slices of a data set lie, log why, and warn where it is a guess. For a bundle's config.
 
     Args:
-        items: as for :py:func:`choose_slice_axis`, as are the others.
+        items: as for :py:func:`choose_slice_axis`, as are the others; None: the training cases of the data list.
         slice_axis: what the user says.
         datalist: where there is one.
         unannotated: of strokes.
@@ -94,6 +94,8 @@ def decide_slice_axis(
     Raises:
         DataError: when `slice_axis`, or that of the data list, is unknown.
     """
+    if items is None:
+        items = (datalist or {}).get("training", [])
     choice = choose_slice_axis(items, slice_axis, datalist, unannotated)
     logger.info("slices: %s", choice.reason)
     for doubt in choice.doubts:

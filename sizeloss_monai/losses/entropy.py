@@ -8,7 +8,8 @@ import torch
 from torch.nn.modules.loss import _Loss
 
 from sizeloss_monai.constraints.statistics import at_least_float32
-from sizeloss_monai.losses.partial_cross_entropy import DEFAULT_IGNORE_INDEX, check_class_ids
+from sizeloss_monai.data.label_ids import DEFAULT_IGNORE_INDEX
+from sizeloss_monai.losses.partial_cross_entropy import check_class_ids
 
 __all__ = ["EntropyLoss"]
 

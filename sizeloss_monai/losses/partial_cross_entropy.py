@@ -8,10 +8,9 @@ from monai.utils import LossReduction
 from torch.nn.modules.loss import _Loss
 
 from sizeloss_monai.constraints.statistics import at_least_float32
+from sizeloss_monai.data.label_ids import DEFAULT_IGNORE_INDEX
 
 __all__ = ["PartialCrossEntropyLoss", "partial_cross_entropy"]
-
-DEFAULT_IGNORE_INDEX = 255
 
 
 def partial_cross_entropy(

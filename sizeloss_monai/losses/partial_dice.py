@@ -7,7 +7,8 @@ from monai.losses import DiceLoss
 from monai.utils import LossReduction
 
 from sizeloss_monai.constraints.statistics import at_least_float32
-from sizeloss_monai.losses.partial_cross_entropy import DEFAULT_IGNORE_INDEX, check_class_ids
+from sizeloss_monai.data.label_ids import DEFAULT_IGNORE_INDEX
+from sizeloss_monai.losses.partial_cross_entropy import check_class_ids
 
 __all__ = ["PartialDiceLoss"]
 

@@ -8,6 +8,8 @@ import torch
 from monai.metrics import CumulativeIterationMetric, DiceMetric, compute_dice, do_metric_reduction
 from monai.utils import MetricReduction
 
+from sizeloss_monai.data.label_ids import DEFAULT_IGNORE_INDEX
+
 __all__ = ["AnnotatedDiceMetric", "SliceDiceMetric", "reduce_defined"]
 
 
@@ -56,9 +58,6 @@ class SliceDiceMetric(CumulativeIterationMetric):
         """
         values, _ = do_metric_reduction(self.get_buffer(), reduction or self.reduction)
         return values
-
-
-DEFAULT_IGNORE_INDEX = 255
 
 
 class AnnotatedDiceMetric(DiceMetric):

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 
 import torch
 
+from sizeloss_monai.data.label_ids import DEFAULT_IGNORE_INDEX
 from sizeloss_monai.proposals.exact_one_class import solve_one_class
 from sizeloss_monai.proposals.problem import Problem, Proposals, make_problem, make_proposals
 
@@ -152,7 +153,7 @@ def exact_proposals(
     classes: Sequence[int] | None = None,
     sides: str = "both",
     tolerance: float = 1e-3,
-    ignore_index: int = 255,
+    ignore_index: int = DEFAULT_IGNORE_INDEX,
 ) -> Proposals:
     r"""The solution of the problem that :func:`~sizeloss_monai.proposals.projected_gradient_ascent` approaches.
 

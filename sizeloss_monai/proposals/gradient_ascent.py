@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 
 import torch
 
+from sizeloss_monai.data.label_ids import DEFAULT_IGNORE_INDEX
 from sizeloss_monai.proposals.exact_one_class import log_odds
 from sizeloss_monai.proposals.problem import Problem, Proposals, dual_value, kkt_residual, make_problem, make_proposals
 
@@ -104,7 +105,7 @@ def projected_gradient_ascent(
     step_size: float = 5e-5,
     max_iterations: int = 500,
     tolerance: float = 1e-3,
-    ignore_index: int = 255,
+    ignore_index: int = DEFAULT_IGNORE_INDEX,
 ) -> Proposals:
     r"""Proposals by projected gradient ascent on the dual (Pathak et al. 2015; Kervadec et al. 2019, section 4).
 

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import torch
 
 from sizeloss_monai.constraints.statistics import check_classes
+from sizeloss_monai.data.label_ids import DEFAULT_IGNORE_INDEX
 from sizeloss_monai.proposals.exact import exact_proposals
 from sizeloss_monai.proposals.gradient_ascent import check_ascent_options, projected_gradient_ascent
 from sizeloss_monai.proposals.problem import SIDES, Proposals
@@ -43,7 +44,7 @@ class LagrangianProposals:
         step_size: float = 5e-5,
         max_iterations: int = 500,
         tolerance: float = 1e-3,
-        ignore_index: int = 255,
+        ignore_index: int = DEFAULT_IGNORE_INDEX,
     ) -> None:
         """
         Args:

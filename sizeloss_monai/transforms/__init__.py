@@ -24,7 +24,6 @@ from sizeloss_monai.transforms.size_bounds import (
     LabelToSizeBoundsD,
     LabelToSizeBoundsd,
     LabelToSizeBoundsDict,
-    common_size_bounds,
 )
 from sizeloss_monai.transforms.slice_order import (
     ThroughPlaneLast,
@@ -108,6 +107,5 @@ __all__ = [
     "VoxelSpacingD",
     "VoxelSpacingDict",
     "VoxelSpacingd",
-    "common_size_bounds",
     "whole_ids",
 ]

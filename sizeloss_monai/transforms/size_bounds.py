@@ -6,12 +6,13 @@ import math
 from collections.abc import Hashable, Mapping, Sequence
 from typing import Any
 
-import numpy as np
 import torch
 from monai.config import KeysCollection, NdarrayOrTensor
 from monai.transforms import MapTransform, Transform
 from monai.utils import TransformBackends, convert_to_tensor
 
+from sizeloss_monai.data.label_ids import class_sizes
+from sizeloss_monai.sizes.bounds import check_bounds
 from sizeloss_monai.transforms.voxel_size import SCOPES, VoxelSize
 
 __all__ = [
@@ -19,7 +20,6 @@ __all__ = [
     "LabelToSizeBoundsD",
     "LabelToSizeBoundsDict",
     "LabelToSizeBoundsd",
-    "common_size_bounds",
 ]
 
 MODES = ("tags", "common", "individual", "volume")
@@ -31,57 +31,6 @@ def size_of_voxel(label: NdarrayOrTensor, unit: str, per: str | None = None) -> 
     if unit == "voxels":
         return torch.tensor(1.0)
     return VoxelSize(per or ("slice" if label.ndim == 3 else "volume"))(label)
-
-
-def _class_sizes(label: torch.Tensor, num_classes: int) -> torch.Tensor:
-    """Voxels of every class, shape ``[num_classes]``, float32 (exact: below 2**24 as integers first)."""
-    ids = label.flatten().long()
-    if ids.numel() and (int(ids.min()) < 0 or int(ids.max()) >= num_classes):
-        raise ValueError(f"label ids must lie in 0..{num_classes - 1}, found {torch.unique(ids).tolist()}.")
-    return torch.bincount(ids, minlength=num_classes).float()
-
-
-def common_size_bounds(
-    labels: Sequence[NdarrayOrTensor],
-    num_classes: int,
-    lower_factor: float = 0.9,
-    upper_factor: float = 1.1,
-    slice_wise: bool = True,
-    unit: str = "voxels",
-) -> list[list[float]]:
-    """Common bounds from one fully annotated patient (Kervadec et al. 2019, section 4), or from a few volumes.
-
-    Args:
-        labels: the volumes, each of shape ``[1, H, W, D]`` with slices along the last axis.
-        num_classes: including the background.
-        lower_factor: times the smallest size of a slice (or volume) in which the class is present.
-        upper_factor: times the largest one.
-        slice_wise: whether the sizes are those of the slices, otherwise of the whole volumes.
-        unit: see :class:`LabelToSizeBounds`.
-
-    Returns:
-        ``[num_classes][2]`` bounds in that unit; ``[0, inf]`` for the background.
-
-    Raises:
-        ValueError: when a class is in none of the slices (or volumes).
-    """
-    sizes = torch.cat([_item_sizes(label, num_classes, slice_wise, unit) for label in labels])
-    bounds = [[0.0, math.inf]]
-    for class_id in range(1, num_classes):
-        present = sizes[:, class_id][sizes[:, class_id] > 0]
-        if len(present) == 0:
-            where = "slice" if slice_wise else "volume"
-            raise ValueError(f"class {class_id} is in no {where}: common bounds cannot be measured from it.")
-        bounds.append([lower_factor * float(present.min()), upper_factor * float(present.max())])
-    return bounds
-
-
-def _item_sizes(label: NdarrayOrTensor, num_classes: int, slice_wise: bool, unit: str) -> torch.Tensor:
-    """Sizes of the classes of every slice of a volume, or of the volume, ``[number of items, num_classes]``."""
-    ids = torch.as_tensor(convert_to_tensor(label, track_meta=False))
-    items = ids.unbind(-1) if slice_wise else (ids,)
-    voxel = size_of_voxel(label[..., 0] if slice_wise else label, unit)
-    return torch.stack([_class_sizes(item, num_classes) for item in items]) * voxel
 
 
 class LabelToSizeBounds(Transform):
@@ -129,7 +78,8 @@ class LabelToSizeBounds(Transform):
             mode: ``"tags"``, ``"common"``, ``"individual"`` or ``"volume"``.
             num_classes: including the background, >= 2.
             common_bounds: ``[num_classes][2]`` in ``unit``, for mode ``"common"`` only; may be given, such as
-                ``[[0, inf], [60, 2000]]`` for the paper's ACDC, or measured by :func:`common_size_bounds`.
+                ``[[0, inf], [60, 2000]]`` for the paper's ACDC, or measured by
+                :func:`~sizeloss_monai.sizes.measure_common_bounds`.
             lower_factor: for modes ``"individual"`` and ``"volume"``.
             upper_factor: likewise.
             unit: ``"voxels"``, or ``"mm"`` for mm² or mL by the affine of the label.
@@ -138,8 +88,7 @@ class LabelToSizeBounds(Transform):
 
         Raises:
             ValueError: when ``mode``, ``unit`` or ``per`` is none of these, a number is out of range, or
-                ``common_bounds`` is missing, not of that shape, NaN, negative or has a lower bound that is infinite or
-                above its upper one.
+                ``common_bounds`` is missing or not as :func:`~sizeloss_monai.sizes.check_bounds` wants it.
         """
         if mode not in MODES:
             raise ValueError(f"mode must be one of {MODES}, found {mode!r}.")
@@ -155,14 +104,8 @@ class LabelToSizeBounds(Transform):
         if mode == "common":
             if common_bounds is None:
                 raise ValueError("mode 'common' needs common_bounds.")
-            given = np.asarray(common_bounds, dtype=np.float32)
-            in_order = given.shape == (num_classes, 2) and (given[:, 0] >= 0) & (given[:, 0] <= given[:, 1])
-            if not np.all(in_order) or np.isinf(given[:, 0]).any():
-                raise ValueError(
-                    f"common_bounds: expected {num_classes} pairs 0 <= lower <= upper with a finite lower bound, one "
-                    f"a class, found {given.tolist()}."
-                )
-            self.common_bounds = torch.from_numpy(given)
+            check_bounds(common_bounds, num_classes, "common_bounds")
+            self.common_bounds = torch.as_tensor(common_bounds, dtype=torch.float32)
         self.mode = mode
         self.num_classes = num_classes
         self.lower_factor = lower_factor
@@ -186,7 +129,7 @@ class LabelToSizeBounds(Transform):
         if self.mode == "volume" and ids.ndim != 4:
             raise ValueError(f"mode 'volume' needs a volume, shape [1, H, W, D], found {list(ids.shape)}.")
         voxel = size_of_voxel(label, self.unit, self.per)
-        sizes = _class_sizes(ids, self.num_classes) * voxel
+        sizes = class_sizes(ids, self.num_classes) * voxel
         if self.mode == "tags":
             bounds = torch.tensor([1.0, ids.numel()]).repeat(self.num_classes, 1) * voxel
         elif self.common_bounds is not None:

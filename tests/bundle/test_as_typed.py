@@ -11,7 +11,7 @@ import pytest
 from monai.bundle import ConfigParser
 
 from sizeloss_monai.bundle import ConfigError, literal
-from sizeloss_monai.bundle.as_typed import typed_settings
+from sizeloss_monai.bundle.guard import typed_settings
 
 CONFIG = """
 imports:
@@ -27,7 +27,7 @@ values: ["@dataset_dir", "@datalist_file", "@output_dir", "@experiment", "@check
 seen: "$os.environ['SEEN']"
 initialize:
   - {_target_: sizeloss_monai.bundle.use_what_was_typed}
-  - {_target_: sizeloss_monai.bundle.check_config}
+  - {_target_: sizeloss_monai.bundle.check_names}
 run:
   - "$open(@seen, 'w').write(json.dumps(@values))"
 """

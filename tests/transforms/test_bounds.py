@@ -10,7 +10,8 @@ from monai.transforms import Compose, RandFlipd, ResizeWithPadOrCropd, Spacingd
 
 from sizeloss_monai import transforms
 from sizeloss_monai.data import split_slices
-from sizeloss_monai.transforms import LabelToSizeBounds, LabelToSizeBoundsd, common_size_bounds
+from sizeloss_monai.sizes import common_size_bounds
+from sizeloss_monai.transforms import LabelToSizeBounds, LabelToSizeBoundsd
 
 INF = math.inf
 
@@ -211,10 +212,10 @@ def test_common_bounds_of_volumes():
     small, large = (np.zeros((1, 10, 10, 3), dtype=np.uint8) for _ in range(2))
     small[0, :2, :5] = 1
     large[0, :4, :5] = 1
-    bounds = common_size_bounds([small, large], 2, slice_wise=False)
+    bounds = common_size_bounds([small, large], 2, per="volume")
     assert bounds == [[0, INF], pytest.approx([0.9 * 30, 1.1 * 60])]
     with pytest.raises(ValueError, match="class 2 is in no volume"):
-        common_size_bounds([small, large], 3, slice_wise=False)
+        common_size_bounds([small, large], 3, per="volume")
 
 
 # ---- what the network sees
@@ -307,12 +308,16 @@ def test_bounds_in_mm_are_those_in_voxels_times_a_voxel(mode):
         assert expected["voxel_size"].item() == 1
 
 
-def test_common_bounds_in_mm():
+def test_common_bounds_in_mm(caplog):
     label = MetaTensor(torch.zeros(1, 9, 7, 3, dtype=torch.uint8), affine=AFFINE)
     label[0, :2, :5, 0] = label[0, :4, :5, 1] = 1
     area = 1.5**2 + 0.2**2
-    assert common_size_bounds([label], 2, unit="mm")[1] == pytest.approx([9 * area, 22 * area])
-    in_ml = common_size_bounds([label], 2, slice_wise=False, unit="mm")[1]
+    assert common_size_bounds([label], 2, unit="mm2")[1] == pytest.approx([9 * area, 22 * area])
+    in_ml = common_size_bounds([label], 2, per="volume", unit="mL")[1]
+    assert common_size_bounds([label], 2, per="volume", unit="mm")[1] == in_ml  # the old spelling
+    assert "found the old spelling 'mm', 'mL' is taken" in caplog.text
+    with pytest.raises(ValueError, match=r"unit must be one of \('voxels', 'mm2'\) per slice, got 'mL'"):
+        common_size_bounds([label], 2, unit="mL")
     assert in_ml == pytest.approx([27 * area * 0.008, 33 * area * 0.008])
 
 

@@ -3,7 +3,7 @@ import pytest
 import yaml
 from monai.bundle import ConfigWorkflow
 
-from sizeloss_monai.bundle import ConfigError, check_config, unused_names
+from sizeloss_monai.bundle import ConfigError, check_names, unused_names
 
 
 def make_config(**changes):
@@ -118,29 +118,30 @@ def test_entry_points_are_used(name):
     assert unused_names({name: {"a": 1}}) == {}
 
 
-def test_also_known():
-    assert unused_names(make_config(experiment=1), also_known=["experiment"]) == {}
-    assert unused_names(make_config(experiments=1), also_known=["experiment"]) == {"experiments": ["experiment"]}
-    config = make_config()
-    config["train"]["note"] = 1
-    assert unused_names(config, also_known=["train#note"]) == {}
-
-
 # ---- in a workflow
+
+
+CHECK = {"_target_": "sizeloss_monai.bundle.check_names"}
+
+
+def write(file, **changes):
+    config = make_config(**changes)
+    config["initialize"].append(CHECK)
+    file.write_text(yaml.safe_dump(config))
+    return str(file)
 
 
 @pytest.fixture
 def run(tmp_path):
     """Run a config with overrides through MONAI's own workflow; return what its ``run`` gives."""
 
-    def call(*check_arguments, **overrides):
-        check = {"_target_": "sizeloss_monai.bundle.check_config", **dict(check_arguments)}
-        config = make_config()
-        config["initialize"].append(check)
-        file = tmp_path / "train.yaml"
-        file.write_text(yaml.safe_dump(config))
+    def call(**overrides):
         workflow = ConfigWorkflow(
-            config_file=str(file), workflow_type="train", meta_file=None, logging_file=False, **overrides
+            config_file=write(tmp_path / "train.yaml"),
+            workflow_type="train",
+            meta_file=None,
+            logging_file=False,
+            **overrides,
         )
         workflow.initialize()
         return workflow.run()
@@ -171,42 +172,63 @@ def test_misspelt_override_stops_the_workflow(run, name, suggestion):
     assert f"did you mean {suggestion}" in str(errors[0])
 
 
-def test_also_known_in_a_config(run):
-    assert run(("also_known", ["experiment"]), experiment="x")[0] == {"s": [3, 3]}
+@pytest.mark.parametrize(("name", "now"), [("slice_wise", "supervision#per"), ("copies", "train#copies")])
+def test_a_setting_of_another_name_than_before(run, name, now):
+    with pytest.raises(RuntimeError) as caught:
+        run(**{name: 1})
+    (error,) = [str(error) for error in causes(caught.value) if isinstance(error, ConfigError)]
+    assert f"  {name!r} is now {now!r}." in error
 
 
 @pytest.fixture
-def run_with_an_option(tmp_path):
-    """A config with the unused optional names `weight` and `scale`, run as the command line does."""
+def run_with_an_overlay(tmp_path):
+    """The bundle's config uses `weight` and `scale`, an overlay that may replace what does, as the command line does."""
 
-    def call(**overrides):
-        config = make_config(weight=0.1, scale={"_target_": "builtins.dict", "unit": "mm"})
-        check = {"_target_": "sizeloss_monai.bundle.check_config", "optional": ["weight", "scale"]}
-        config["initialize"].append(check)
-        file = tmp_path / "train.yaml"
-        file.write_text(yaml.safe_dump(config))
-        monai.bundle.run(config_file=str(file), **overrides)
+    def call(overlay, repeated=False, **overrides):
+        loss = {"_target_": "torch.nn.Identity", "weight": "@weight", "scale": "@scale"}
+        scale = {"_target_": "builtins.dict", "unit": "mm"}
+        (tmp_path / "configs").mkdir()
+        (tmp_path / "overlays").mkdir()
+        file = write(tmp_path / "configs" / "train.yaml", weight=0.1, scale=scale, loss=loss)
+        check = {**CHECK, "settings_repeated": True}
+        added = {"initialize": [check]} if repeated else {}
+        (tmp_path / "overlays" / "other.yaml").write_text(yaml.safe_dump({**overlay, **added}))
+        monai.bundle.run(config_file=[file, str(tmp_path / "overlays" / "other.yaml")], logging_file=False, **overrides)
 
     return call
 
 
-def test_an_optional_name_may_be_unused(run_with_an_option):
-    run_with_an_option()
-    run_with_an_option(epochs=2)
+WITHOUT = {"loss": {"_target_": "torch.nn.Identity"}}
+
+
+def test_an_overlay_may_leave_a_name_of_the_bundle_unused(run_with_an_overlay):
+    run_with_an_overlay(WITHOUT, epochs=2)
 
 
 @pytest.mark.parametrize(("override", "name"), [("weight", "weight"), ("scale", "scale"), ("scale#unit", "scale")])
-def test_an_optional_name_has_no_value_of_the_callers_without_effect(run_with_an_option, override, name):
+def test_a_value_of_the_callers_has_an_effect(run_with_an_overlay, override, name):
     with pytest.raises(RuntimeError) as caught:
-        run_with_an_option(**{override: 2})
+        run_with_an_overlay(WITHOUT, **{override: 2})
     errors = [str(error) for error in causes(caught.value) if isinstance(error, ConfigError)]
     assert errors == [f"found a value for {name!r}, which these config files make no use of: leave it out."]
 
 
-def test_an_optional_name_that_is_used_takes_the_callers_value(run_with_an_option):
-    run_with_an_option(weight=2, epochs="$int(@weight)")
+def test_an_evaluation_takes_the_settings_of_the_training(run_with_an_overlay):
+    run_with_an_overlay(WITHOUT, repeated=True, weight=2)
+
+
+def test_a_used_name_takes_the_callers_value(run_with_an_overlay):
+    run_with_an_overlay(WITHOUT, weight=2, epochs="$int(@weight)")
+
+
+@pytest.mark.parametrize("repeated", [False, True])
+def test_a_misspelt_name_in_an_overlay(run_with_an_overlay, repeated):
+    with pytest.raises(RuntimeError) as caught:
+        run_with_an_overlay({"epoch": 1}, repeated)
+    (error,) = [str(error) for error in causes(caught.value) if isinstance(error, ConfigError)]
+    assert "'epoch'; did you mean 'epochs'" in error
 
 
 def test_outside_a_workflow():
     with pytest.raises(RuntimeError, match="initialize"):
-        check_config()
+        check_names()
