@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple, get_args
 
-__all__ = ["DataError", "Finding", "Place", "counted", "listed"]
+__all__ = ["DataError", "Finding", "Place", "check_option", "counted", "listed"]
 
 
 class DataError(ValueError):
@@ -79,3 +79,9 @@ def listed(names: Sequence[str], limit: int = 20) -> str:
     """
     more = f" and {len(names) - limit} more" if len(names) > limit else ""
     return ", ".join(names[:limit]) + more
+
+
+def check_option(name: str, value: object, options: Any) -> None:
+    """Raise ValueError unless ``value`` is one of ``options``, a ``Literal`` type; ``name`` is the argument's name."""
+    if value not in get_args(options):
+        raise ValueError(f"{name} must be one of {get_args(options)}, got {value!r}.")

@@ -7,7 +7,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["LARGEST_ID", "ROUNDING", "whole_ids"]
+__all__ = ["DEFAULT_IGNORE_INDEX", "LARGEST_ID", "ROUNDING", "whole_ids"]
+
+DEFAULT_IGNORE_INDEX = 255
+"""What weak labels of the network's classes hold where a voxel is not annotated."""
 
 ROUNDING = 1e-3
 """How far a value of a label file may lie from a whole number, whose id it then is: the noise of a file that holds
