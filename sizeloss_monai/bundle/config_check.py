@@ -14,13 +14,11 @@ from monai.bundle.reference_resolver import ReferenceResolver
 from monai.bundle.utils import ID_SEP_KEY
 from monai.utils import BundlePropertyConfig
 
+from sizeloss_monai.errors import ConfigError
+
 __all__ = ["ConfigError", "cases_handed_over", "check_config", "check_that", "unused_names"]
 
 ENTRY_POINTS = frozenset({"_meta_", "_requires_", "imports", "initialize", "run", "finalize"})
-
-
-class ConfigError(ValueError):
-    """A configuration that cannot mean what its author meant."""
 
 
 def _strings(config: Any) -> Iterator[str]:

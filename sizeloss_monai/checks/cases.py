@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from tqdm import tqdm
 
 from sizeloss_monai.data.grid import Grid, grid_of
-from sizeloss_monai.data.label_ids import whole_ids
+from sizeloss_monai.data.label_ids import DEFAULT_IGNORE_INDEX, whole_ids
 from sizeloss_monai.data.slice_axis import SliceAxis, slice_axis_of
 from sizeloss_monai.data.volumes import grid_findings, image_findings, label_findings, read_volume
 from sizeloss_monai.datalist.classes import Classes
@@ -36,7 +36,7 @@ def check_cases(
     keys: Sequence[str] = ("image", "label"),
     num_classes: int | None = None,
     label_ids: Mapping[str, Collection[int]] | None = None,
-    ignore_index: int | None = 255,
+    ignore_index: int | None = DEFAULT_IGNORE_INDEX,
     reader: ImageReader | type[ImageReader] | str | None = None,
     require_label: bool = True,
     image_key: str = "image",

@@ -22,7 +22,7 @@ from sizeloss_monai.checks.entries import key_findings, supervision_findings, ta
 from sizeloss_monai.checks.size_bounds import bounds_findings
 from sizeloss_monai.checks.slice_axis import choose_slice_axis
 from sizeloss_monai.data.slice_axis import SliceAxis
-from sizeloss_monai.datalist.classes import Classes, ids_by_class, read_classes
+from sizeloss_monai.datalist.classes import Classes, ClassMap, read_classes
 from sizeloss_monai.datalist.entries import NEEDED, annotation_mark
 from sizeloss_monai.datalist.lists import SECTIONS, parse_datalist, section_findings
 from sizeloss_monai.errors import DataError, Finding, counted
@@ -113,8 +113,7 @@ def check_datalist(
 
 def check_used_data(
     datalist: Mapping[str, Any],
-    label_ids: Sequence[int],
-    target_ids: Sequence[int],
+    classes: ClassMap,
     sections: Sequence[str] = ("training", "validation"),
     keys: Sequence[str] = ("label",),
     unannotated: int | None = None,
@@ -127,20 +126,18 @@ def check_used_data(
     """Refuse what :py:func:`check_datalist` calls an error, of what a training uses; log its warnings.
 
     It reads the files that the training reads, once, before any work starts, and asks the functions that
-    :py:func:`check_datalist` asks. Beyond those, `label_ids` stand for the ids that the list names, an image has one
-    channel, and a case must have the files.
+    :py:func:`check_datalist` asks. The ids of `classes` stand for those that the list names. An image must have one
+    channel, and a case the files.
 
     Example, in a bundle's ``initialize``::
 
         _target_: sizeloss_monai.checks.check_used_data
         datalist: "@datalist"
-        label_ids: "@label_ids"
-        target_ids: "@target_ids"
+        classes: "@classes"
 
     Args:
         datalist: of :py:func:`~sizeloss_monai.datalist.open_datalist`.
-        label_ids: the ids of the label files.
-        target_ids: the class of the network for each of them.
+        classes: the class of each id of the label files.
         sections: those that are used, each of which must have cases.
         keys: the annotations that are used of each case, which must have them.
         unannotated: the id of weak labels where nobody annotated; defaults to the list's.
@@ -161,14 +158,14 @@ def check_used_data(
         of_mark = ["label"] if mark == "full" or section in mask_sections else []
         return (*of_mark, *(["weak_label"] if mark == "weak" else []))
 
-    classes, findings = read_classes(datalist, label_ids, unannotated)
+    listed, findings = read_classes(datalist, classes.label_ids, unannotated)
     cases, of_list = _findings_of(
         datalist,
-        classes,
+        listed,
         [(name, item, used(name, item) if by_mark else keys) for name in sections for item in datalist[name]],
         needed=sections,
         slice_axis="widest" if slice_axis is None else slice_axis,
-        background_ids=ids_by_class(label_ids, target_ids).get(0, []),
+        background_ids=classes.ids_of.get(0, []),
         require_label=not by_mark,
         num_workers=num_workers,
     )

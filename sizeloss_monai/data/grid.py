@@ -11,7 +11,7 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import SimpleITK as sitk  # noqa: N813
@@ -26,9 +26,7 @@ from sizeloss_monai.errors import DataError
 
 __all__ = [
     "Grid",
-    "Per",
     "TOLERANCE",
-    "Unit",
     "check_itk_reads",
     "grid_of",
     "itk_placement",
@@ -37,11 +35,6 @@ __all__ = [
     "voxel_spacing",
     "voxel_volume",
 ]
-
-Per = Literal["slice", "volume"]
-"""What a size or its bounds hold for."""
-Unit = Literal["voxels", "mm2", "mL"]
-"""The unit of sizes and bounds."""
 
 
 def voxel_volume(affine: torch.Tensor) -> torch.Tensor:

@@ -10,6 +10,8 @@ import torch
 from monai.data import CacheDataset, Dataset, MetaTensor
 from torch.utils.data import WeightedRandomSampler
 
+from sizeloss_monai.data.label_ids import DEFAULT_IGNORE_INDEX
+
 __all__ = ["AnnotatedSliceSampler", "SliceDataset", "split_slices"]
 
 
@@ -126,7 +128,11 @@ class AnnotatedSliceSampler(WeightedRandomSampler):
     """
 
     def __init__(
-        self, dataset: SliceDataset, share: float = 0.75, weak_label_key: str = "weak_label", ignore_index: int = 255
+        self,
+        dataset: SliceDataset,
+        share: float = 0.75,
+        weak_label_key: str = "weak_label",
+        ignore_index: int = DEFAULT_IGNORE_INDEX,
     ) -> None:
         """
         Args:

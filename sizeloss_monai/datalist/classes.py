@@ -8,52 +8,88 @@ from typing import Any
 
 from sizeloss_monai.data.label_ids import LARGEST_ID
 from sizeloss_monai.datalist.layouts import SECTIONS
-from sizeloss_monai.errors import DataError, Finding, Place, listed
+from sizeloss_monai.errors import ConfigError, DataError, Finding, Place, listed
 
-__all__ = ["Classes", "ids_by_class", "label_ids_of", "network_class_names", "read_classes"]
+__all__ = ["ClassMap", "Classes", "label_ids_of", "read_classes", "unannotated_id_of"]
 
 
-def ids_by_class(label_ids: Sequence[int], target_ids: Sequence[int]) -> dict[int, list[int]]:
-    """The ids that each class of a network stands for.
+@dataclass(frozen=True)
+class ClassMap:
+    """The ids of label files, and the class of a network that each of them becomes.
+
+    Several ids may become one class. Example, in a bundle's config::
+
+        classes: {_target_: sizeloss_monai.datalist.ClassMap, label_ids: "@label_ids", target_ids: "@target_ids"}
 
     Args:
-        label_ids: ids of the label files.
-        target_ids: the class of the network that each of them is.
-
-    Returns:
-        By class, in order, its ids in the order given; classes without any are not in it.
+        label_ids: the ids of the label files, each of them once.
+        target_ids: the class of each id, 0 to 255; class 0 is the background.
+        num_classes: the number of classes, with the background. The default is the largest class + 1.
 
     Raises:
-        ValueError: when one list is longer than the other.
+        ConfigError: when the lists differ in length, an id is there twice, or a class lies outside the allowed range.
     """
-    ids: dict[int, list[int]] = {class_id: [] for class_id in sorted(set(target_ids))}
-    for label_id, class_id in zip(label_ids, target_ids, strict=True):
-        ids[class_id].append(label_id)
-    return ids
+
+    label_ids: Sequence[int]
+    target_ids: Sequence[int]
+    num_classes: int = None  # type: ignore[assignment]  # an int after __post_init__
+
+    def __post_init__(self) -> None:
+        for name in ("label_ids", "target_ids"):
+            given = getattr(self, name)
+            if not isinstance(given, (Sequence, range)) or not all(type(number) is int for number in given):
+                raise ConfigError(f"{name} must be a list of integers, got {given!r}.")
+            object.__setattr__(self, name, tuple(given))
+        given, made = list(self.label_ids), list(self.target_ids)
+        if len(given) != len(made) or not given:
+            raise ConfigError(f"target_ids must name a class for each of label_ids {given}, got {made}.")
+        if len(set(given)) < len(given):
+            raise ConfigError(f"label_ids must name each id once, got {given}.")
+        stated = "" if self.num_classes is None else f" (num_classes {self.num_classes})"
+        largest = min(self.num_classes - 1, _LARGEST_CLASS) if stated else _LARGEST_CLASS
+        outside = [target for target in made if not 0 <= target <= largest]
+        if outside:
+            raise ConfigError(f"target_ids must lie in 0..{largest}{stated}, got {outside}.")
+        if not stated:
+            object.__setattr__(self, "num_classes", max(made) + 1)
+
+    @classmethod
+    def identity(cls, num_classes: int) -> ClassMap:
+        """The map of label files that hold the network's own classes, ``0 .. num_classes - 1``."""
+        return cls(range(num_classes), range(num_classes))
+
+    @property
+    def class_of(self) -> dict[int, int]:
+        """The class of each id."""
+        return dict(zip(self.label_ids, self.target_ids, strict=True))
+
+    @property
+    def ids_of(self) -> dict[int, list[int]]:
+        """The ids of each class, by class in ascending order. A class without ids has no entry."""
+        ids: dict[int, list[int]] = {class_id: [] for class_id in sorted(set(self.target_ids))}
+        for label_id, class_id in self.class_of.items():
+            ids[class_id].append(label_id)
+        return ids
+
+    def names(self, datalist: Mapping[str, Any]) -> dict[int, str]:
+        """The names of all classes but the background.
+
+        Args:
+            datalist: its ``labels`` name the ids of the label files. It may have none.
+
+        Returns:
+            By class, the names of its ids joined by ``" + "``; ``"class 1"`` where a name is missing.
+        """
+        labels = datalist.get("labels") or {}
+        names = {}
+        for class_id, ids in self.ids_of.items():
+            if class_id:
+                known = [labels.get(str(label_id)) for label_id in ids]
+                names[class_id] = " + ".join(map(str, known)) if all(known) else f"class {class_id}"
+        return names
 
 
-def network_class_names(
-    datalist: Mapping[str, Any], label_ids: Sequence[int], target_ids: Sequence[int]
-) -> dict[int, str]:
-    """What the classes of a network are called.
-
-    Args:
-        datalist: its ``labels`` name the ids of the label files; may have none.
-        label_ids: ids of the label files.
-        target_ids: the class of the network that each of them is.
-
-    Returns:
-        By class but the background, the names of its ids, or ``"class 1"`` where a name is missing.
-    """
-    labels = datalist.get("labels") or {}
-    names = {}
-    for class_id, ids in ids_by_class(label_ids, target_ids).items():
-        if class_id:
-            known = [labels.get(str(label_id)) for label_id in ids]
-            names[class_id] = " + ".join(map(str, known)) if all(known) else f"class {class_id}"
-    return names
-
-
+_LARGEST_CLASS = 255  # label maps are uint8
 _DEFAULT_UNANNOTATED = 255
 _NO_FILE_HAS = -1
 """What stands for "not annotated" where every voxel is annotated, and 255 is a class."""

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sizeloss_monai.datalist.classes import ids_by_class
+from sizeloss_monai.datalist.classes import ClassMap
 from sizeloss_monai.errors import DataError, listed
 from sizeloss_monai.sizes.bounds import SizeBounds, case_bounds, case_tags, union_bounds
 
@@ -44,9 +44,7 @@ class Annotation:
 def annotated_items(
     datalist: Mapping[str, Any],
     items: Sequence[Mapping[str, Any]],
-    label_ids: Sequence[int],
-    target_ids: Sequence[int],
-    num_classes: int,
+    classes: ClassMap,
     per: str = "volume",
     use_masks: bool = False,
     keep_masks: bool = False,
@@ -70,9 +68,7 @@ def annotated_items(
     Args:
         datalist: the data list, with absolute paths.
         items: the cases of a section.
-        label_ids: the ids of the label files.
-        target_ids: the class of the network for each of them.
-        num_classes: including the background.
+        classes: the class of each id of the label files.
         per: what the training's bounds hold for, ``"slice"`` or ``"volume"``; the data list's must be the same.
         use_masks: whether a case without a mark is ``full`` where it has a mask.
         keep_masks: whether items keep ``label``, their mask, to compare predictions with; never for training.
@@ -85,11 +81,11 @@ def annotated_items(
         DataError: when a mark is unknown or asks for what the case does not have, bounds or tags are not as
             :func:`~sizeloss_monai.sizes.case_bounds` expects or of an unknown id, or bounds are per something else.
     """
-    ids = ids_by_class(label_ids, target_ids)
+    ids = classes.ids_of
     results = []
     for item in items:
         bounds, tags = case_bounds(datalist, item), case_tags(item)
-        _check_ids(item, bounds, tags, label_ids)
+        _check_ids(item, bounds, tags, classes.label_ids)
         if bounds is not None and bounds.per != per:
             raise DataError(
                 f"case '{item['case']}', key 'size_bounds': found bounds per {bounds.per}, expected per {per}, as this "
@@ -113,7 +109,7 @@ def annotated_items(
         annotation = Annotation(
             per,
             bounds.unit,
-            tuple(_class_bounds(bounds, tags, ids, class_id) for class_id in range(num_classes)),
+            tuple(_class_bounds(bounds, tags, ids, class_id) for class_id in range(classes.num_classes)),
             _class_tags(tags, ids),
             complete=mark == "full",
         )

@@ -10,6 +10,7 @@ from monai.transforms.utils import rescale_array
 from monai.utils import optional_import
 from monai.visualize import blend_images
 
+from sizeloss_monai.data.label_ids import DEFAULT_IGNORE_INDEX
 from sizeloss_monai.handlers.case_metrics import evaluated_items
 
 __all__ = ["OverlayImagesHandler", "ProposalImagesHandler", "overlay_row"]
@@ -45,7 +46,7 @@ class OverlayImagesHandler:
     is no truth it is left out, and the slice with most of the weak label is shown.
     """
 
-    def __init__(self, log_dir: str, num_cases: int = 4, ignore_index: int = 255) -> None:
+    def __init__(self, log_dir: str, num_cases: int = 4, ignore_index: int = DEFAULT_IGNORE_INDEX) -> None:
         """
         Args:
             log_dir: folder of the event file.
@@ -110,7 +111,7 @@ SummaryWriter, _ = optional_import("torch.utils.tensorboard", name="SummaryWrite
 class ProposalImagesHandler:
     """Writes rows of image, weak label, proposal, prediction and truth of an epoch's first batch to TensorBoard."""
 
-    def __init__(self, log_dir: str, num_items: int = 4, ignore_index: int = 255) -> None:
+    def __init__(self, log_dir: str, num_items: int = 4, ignore_index: int = DEFAULT_IGNORE_INDEX) -> None:
         """
         Args:
             log_dir: folder of the event file.

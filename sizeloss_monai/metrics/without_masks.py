@@ -11,11 +11,11 @@ from monai.metrics import CumulativeIterationMetric, DiceMetric
 from monai.utils import MetricReduction
 
 from sizeloss_monai.constraints.penalties import refuse_nan_bounds
-from sizeloss_monai.data.grid import Per
 from sizeloss_monai.data.label_ids import DEFAULT_IGNORE_INDEX
 from sizeloss_monai.errors import check_option
 from sizeloss_monai.losses import gated_crf_energy
 from sizeloss_monai.metrics.with_masks import DefinedMeanMetric
+from sizeloss_monai.options import Per
 
 __all__ = ["AnnotatedDiceMetric", "CRFEnergyMetric", "SizeViolationMetric", "WeakScoreMetric", "size_violation"]
 

@@ -11,6 +11,7 @@ import torch
 from monai.config import KeysCollection
 from monai.transforms import MapTransform, Transform
 
+from sizeloss_monai.data.label_ids import DEFAULT_IGNORE_INDEX
 from sizeloss_monai.transforms.voxel_size import VoxelSize
 
 __all__ = [
@@ -24,8 +25,6 @@ __all__ = [
     "AnnotationToTargetsDict",
     "AnnotationToTargetsd",
 ]
-
-DEFAULT_IGNORE_INDEX = 255
 
 
 class AnnotationToTargetsd(Transform):
@@ -167,7 +166,10 @@ class AnnotatedCornersd(MapTransform):
     """
 
     def __init__(
-        self, keys: KeysCollection = "weak_label", output_key: str = CORNERS_KEY, ignore_index: int = 255
+        self,
+        keys: KeysCollection = "weak_label",
+        output_key: str = CORNERS_KEY,
+        ignore_index: int = DEFAULT_IGNORE_INDEX,
     ) -> None:
         """
         Args:

@@ -9,9 +9,9 @@ from typing import Any
 import torch
 from monai.transforms import Transform
 
-__all__ = ["SupervisionToTargetsD", "SupervisionToTargetsDict", "SupervisionToTargetsd"]
+from sizeloss_monai.data.label_ids import DEFAULT_IGNORE_INDEX
 
-DEFAULT_IGNORE_INDEX = 255
+__all__ = ["SupervisionToTargetsD", "SupervisionToTargetsDict", "SupervisionToTargetsd"]
 
 
 class SupervisionToTargetsd(Transform):

@@ -15,6 +15,8 @@ from monai.transforms import MapTransform, Transform
 from monai.utils import ImageMetaKey, TransformBackends, convert_to_dst_type, convert_to_numpy, ensure_tuple
 from scipy import ndimage
 
+from sizeloss_monai.data.label_ids import DEFAULT_IGNORE_INDEX
+
 __all__ = [
     "LabelToDiscSeed",
     "LabelToDiscSeedD",
@@ -91,9 +93,6 @@ def seed_generator(seed: int, case: str, *indices: int) -> np.random.Generator:
         indices: further parts of the identity, such as slice and class.
     """
     return np.random.default_rng([seed, zlib.crc32(case.encode()), *indices])
-
-
-DEFAULT_IGNORE_INDEX = 255
 
 
 def _seed_classes(
