@@ -1,5 +1,6 @@
-"""Losses on logits: annotated voxels, absent classes, unannotated voxels, and their weighted sum."""
+"""Losses on logits: annotated voxels, sizes, absent classes, unannotated voxels, and their weighted sum."""
 
+from sizeloss_monai.constraints import SizeConstraintLoss, VolumeSizeConstraintLoss
 from sizeloss_monai.losses.absent_class import AbsentClassLoss
 from sizeloss_monai.losses.entropy import EntropyLoss
 from sizeloss_monai.losses.gated_crf import GatedCRFLoss, gated_crf_energy
@@ -13,6 +14,8 @@ __all__ = [
     "GatedCRFLoss",
     "PartialCrossEntropyLoss",
     "PartialDiceLoss",
+    "SizeConstraintLoss",
+    "VolumeSizeConstraintLoss",
     "WeakSupervisionLoss",
     "gated_crf_energy",
     "partial_cross_entropy",

@@ -216,7 +216,7 @@ def write_cine_phantoms(
         raise NotADirectoryError(f"output_dir must be a folder, got a file: {root}")
     if root.is_dir() and any(root.iterdir()):
         if not overwrite:
-            raise FileExistsError(f"output_dir must be empty without overwrite=True, got {root}")
+            raise FileExistsError(f"output_dir must be empty unless overwrite is True, found files in {root}")
         for stale in root.iterdir():
             if _WRITTEN.fullmatch(stale.name):
                 stale.unlink()
@@ -280,7 +280,7 @@ def write_phantom_folder(output_dir: str | Path, num_patients: int = 10, num_mas
         )
     root = Path(output_dir)
     if root.exists() and (not root.is_dir() or any(root.iterdir())):
-        raise FileExistsError(f"output_dir must be absent or an empty folder, got {root}")
+        raise FileExistsError(f"output_dir must be absent or empty, got {root}")
     for index in range(num_patients):
         for scan in _scans(seed, index):
             scribble = scan.scribble()

@@ -117,8 +117,8 @@ def solve_one_class(problem: Problem, tolerance: float) -> Proposals:
     to_all = too_small & (lower >= fixed + free)
     to_none = too_large & (upper <= fixed)
     todo = (too_small | too_large) & ~to_all & ~to_none
-    # the root if all pixels were like the likeliest one, and like the unlikeliest one; the margin keeps the root between
-    # them where all pixels are alike, whatever the rounding
+    # the root if all pixels were like the likeliest one, and if they were like the unlikeliest one; the margin keeps
+    # the root between them where all pixels are alike, whatever the rounding
     middle = torch.logit((target - fixed) / free)
     low, high = middle - largest, middle - smallest
     margin = 1e-3 * (1 + torch.maximum(low.abs(), high.abs()))

@@ -131,8 +131,8 @@ def projected_gradient_ascent(
               ignores lower multipliers, and so they never act: an item below its upper bound stops at once.
         step_size: :math:`\eta`, per voxel.
         max_iterations: largest number of evaluations of Q.
-        tolerance: in voxels, for ``"sound"``. Sizes carry the rounding of the logits' precision, about 1e-7 of a size in
-            float32; a smaller tolerance is never reached.
+        tolerance: in voxels, for ``"sound"``. Sizes carry the rounding of the logits' precision, about 1e-7 of a size
+            in float32; a smaller tolerance is never reached.
 
     Returns:
         :class:`Proposals`, with the dual of the bounds ascended on.

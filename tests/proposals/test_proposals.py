@@ -155,7 +155,7 @@ def test_wrong_input(solver, batch):
     for wrong in (logits[:, :1], logits.long(), logits[:, :, 0, 0]):
         with pytest.raises(ValueError, match="logits must be floating"):
             proposals(wrong, weak, bounds)
-    with pytest.raises(ValueError, match=r"classes must be distinct class ids in 0\.\.1"):
+    with pytest.raises(ValueError, match=r"classes must be at least one distinct class id in 0\.\.1"):
         LagrangianProposals(solver, classes=[2])(logits, weak, bounds)
     for value in (2, -1):
         weak[0, 0, 5, 5] = value

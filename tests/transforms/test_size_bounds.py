@@ -10,7 +10,8 @@ from monai.transforms import Compose, RandFlipd, ResizeWithPadOrCropd, Spacingd
 
 from sizeloss_monai import transforms
 from sizeloss_monai.data import split_slices
-from sizeloss_monai.transforms import LabelToSizeBounds, LabelToSizeBoundsd, common_size_bounds
+from sizeloss_monai.sizes import common_size_bounds
+from sizeloss_monai.transforms import LabelToSizeBounds, LabelToSizeBoundsd
 
 INF = math.inf
 
@@ -64,16 +65,9 @@ def test_true_size_lies_within_its_bounds(case, lower_factor, upper_factor, mode
 @given(labels(dims=(3, 3)))
 def test_volume_is_individual_of_the_whole(case):
     label, classes = case
-    bounds = LabelToSizeBounds("volume", classes)(label)
-    assert torch.equal(bounds, LabelToSizeBounds("individual", classes)(label))
+    bounds = LabelToSizeBounds("individual", classes)(label)
     sizes = [sum(count(label[..., k], c) for k in range(label.shape[-1])) for c in range(1, classes)]
     np.testing.assert_allclose(bounds[1:], [[0.9 * n, 1.1 * n] for n in sizes], rtol=1e-6)
-
-
-@pytest.mark.parametrize("shape", [(1, 8, 8), (8, 8, 4), (1, 1, 8, 8, 4)])
-def test_volume_refuses_what_is_none(shape):
-    with pytest.raises(ValueError, match="volume"):
-        LabelToSizeBounds("volume", 2)(np.zeros(shape, dtype=np.uint8))
 
 
 def test_tags_are_one_and_the_number_of_voxels():
@@ -211,10 +205,10 @@ def test_common_bounds_of_volumes():
     small, large = (np.zeros((1, 10, 10, 3), dtype=np.uint8) for _ in range(2))
     small[0, :2, :5] = 1
     large[0, :4, :5] = 1
-    bounds = common_size_bounds([small, large], 2, slice_wise=False)
+    bounds = common_size_bounds([small, large], 2, per="volume")
     assert bounds == [[0, INF], pytest.approx([0.9 * 30, 1.1 * 60])]
     with pytest.raises(ValueError, match="class 2 is in no volume"):
-        common_size_bounds([small, large], 3, slice_wise=False)
+        common_size_bounds([small, large], 3, per="volume")
 
 
 # ---- what the network sees
@@ -300,7 +294,8 @@ def test_bounds_in_mm_are_those_in_voxels_times_a_voxel(mode):
     for item, voxel in ((label, area * 8 / 1000), (split_slices({"label": label}, ["label"])[2]["label"], area)):
         in_mm = {"common_bounds": [[0, math.inf], [60 * voxel, 90 * voxel]]} if mode == "common" else {}
         in_voxels = {"common_bounds": [[0, math.inf], [60, 90]]} if mode == "common" else {}
-        found = LabelToSizeBoundsd(mode=mode, unit="mm", **in_mm)({"label": item})
+        unit = "mL" if item is label else "mm2"
+        found = LabelToSizeBoundsd(mode=mode, unit=unit, **in_mm)({"label": item})
         expected = LabelToSizeBoundsd(mode=mode, **in_voxels)({"label": item})
         torch.testing.assert_close(found["size_bounds"], expected["size_bounds"] * voxel)
         assert found["voxel_size"].item() == pytest.approx(voxel)
@@ -312,17 +307,17 @@ def test_common_bounds_in_mm():
     label[0, :2, :5, 0] = label[0, :4, :5, 1] = 1
     area = 1.5**2 + 0.2**2
     assert common_size_bounds([label], 2, unit="mm")[1] == pytest.approx([9 * area, 22 * area])
-    in_ml = common_size_bounds([label], 2, slice_wise=False, unit="mm")[1]
+    in_ml = common_size_bounds([label], 2, per="volume", unit="mL")[1]
     assert in_ml == pytest.approx([27 * area * 0.008, 33 * area * 0.008])
 
 
-@pytest.mark.parametrize("per", ["slice", "volume"])
-def test_slices_add_up_to_their_volume_in_ml_alone(per):
+@pytest.mark.parametrize("unit", ["mm2", "mL"])
+def test_slices_add_up_to_their_volume_in_ml_alone(unit):
     label = MetaTensor((torch.rand(1, 9, 7, 5) > 0.5).to(torch.uint8), affine=AFFINE)
-    transform = LabelToSizeBoundsd(unit="mm", per=per)
+    transform = LabelToSizeBoundsd(unit=unit)
     slices = [transform(item) for item in split_slices({"label": label}, ["label"])]
-    in_ml = LabelToSizeBounds("volume", 2, unit="mm")(label)
-    spacing = {"slice": 8 / 1000, "volume": 1}[per]
+    in_ml = LabelToSizeBounds("individual", 2, unit="mL")(label)
+    spacing = {"mm2": 8 / 1000, "mL": 1}[unit]
     torch.testing.assert_close(spacing * sum(item["size_bounds"][1] for item in slices), in_ml[1])
     voxel = (1.5**2 + 0.2**2) * 8 / 1000
     assert [item["voxel_size"].item() * spacing for item in slices] == pytest.approx([voxel] * 5)
@@ -331,5 +326,13 @@ def test_slices_add_up_to_their_volume_in_ml_alone(per):
 def test_unknown_unit():
     with pytest.raises(ValueError, match="unit must be one of"):
         LabelToSizeBounds("tags", 2, unit="cm")
-    with pytest.raises(ValueError, match="per must be one of"):
-        LabelToSizeBounds("tags", 2, per="patient")
+    with pytest.raises(ValueError, match="mode must be one of"):
+        LabelToSizeBounds("volume", 2)
+
+
+def test_the_old_unit_is_read_with_a_warning():
+    volume = MetaTensor(torch.ones(1, 9, 7, 5), affine=AFFINE)
+    for item, unit in ((volume, "mL"), (split_slices({"label": volume}, ["label"])[0]["label"], "mm2")):
+        with pytest.warns(UserWarning, match="found the old spelling 'mm'"):
+            old = LabelToSizeBounds("individual", 2, unit="mm")
+        assert torch.equal(old(item), LabelToSizeBounds("individual", 2, unit=unit)(item))
