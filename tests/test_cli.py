@@ -4,13 +4,14 @@ import json
 import subprocess
 import sys
 from pathlib import Path
+from typing import get_args
 
 import pytest
 
 from sizeloss_monai import __version__
 from sizeloss_monai.__main__ import main
-from sizeloss_monai.cli import datalist
 from sizeloss_monai.datalist.layouts import LAYOUTS
+from sizeloss_monai.options import LayoutName
 
 
 @pytest.fixture
@@ -115,7 +116,7 @@ def test_version(capsys: pytest.CaptureFixture) -> None:
 
 
 def test_layouts_are_those_of_the_package() -> None:
-    assert set(datalist._LAYOUTS) == {*LAYOUTS, "auto"}
+    assert set(get_args(LayoutName)) == {*LAYOUTS, "auto"}
 
 
 def test_help_imports_nothing_heavy() -> None:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import argparse
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, get_args
+
+from sizeloss_monai.options import Method, Per, PublishedName
 
 __all__ = ["add"]
 
@@ -12,19 +14,7 @@ if TYPE_CHECKING:
     from sizeloss_monai.sizes.proposal import BoundsProposal
 
 
-_METHODS = ("range", "quantile", "lognormal")
-_PUBLISHED = (
-    "lv_cavity",
-    "lv_cavity_ed",
-    "lv_cavity_es",
-    "lv_myocardium",
-    "rv_cavity",
-    "rv_cavity_ed",
-    "rv_cavity_es",
-    "prostate",
-    "hippocampus",
-    "vertebral_body",
-)
+_PUBLISHED = get_args(PublishedName)
 _DESCRIPTION = f"""
 Propose size bounds per class, from the full annotations of a few training cases or from published normal ranges.
 Bounds are printed; they are written only into the --output asked for, and not if they contradict a case.
@@ -46,7 +36,7 @@ def add(commands: argparse._SubParsersAction) -> None:
     )
     parser.add_argument("datalist", type=Path, help="the data list (JSON)")
     parser.add_argument("--dataset_dir", help="the folder its paths are relative to; default: the list's own")
-    parser.add_argument("--per", choices=("slice", "volume"), default="volume", help="mm2 or mL; default: volume")
+    parser.add_argument("--per", choices=get_args(Per), default="volume", help="mm2 or mL; default: volume")
     parser.add_argument(
         "--slice_axis",
         default="auto",
@@ -61,7 +51,7 @@ def add(commands: argparse._SubParsersAction) -> None:
     )
     parser.add_argument(
         "--method",
-        choices=_METHODS,
+        choices=get_args(Method),
         help="from cases: 0.9 min to 1.1 max, sample quantiles, or a prediction interval; default: lognormal",
     )
     parser.add_argument("--coverage", type=float, help="of quantiles and prediction intervals; default: 0.95")
@@ -81,6 +71,7 @@ def _run(args: argparse.Namespace) -> int:
     from sizeloss_monai.checks import choose_slice_axis
     from sizeloss_monai.data.names import existing_path
     from sizeloss_monai.datalist import load_datalist, save_datalist, unannotated_id_of
+    from sizeloss_monai.datalist.lists import new_spellings
     from sizeloss_monai.sizes.proposal import add_bounds, propose_from_cases, propose_published, review_bounds
 
     args.datalist = existing_path(args.datalist)
@@ -89,12 +80,14 @@ def _run(args: argparse.Namespace) -> int:
     if args.published:
         proposal = propose_published(datalist, dict(args.published), args.margin)
     else:
-        method, coverage = args.method or "lognormal", 0.95 if args.coverage is None else args.coverage
+        method: Method = args.method or "lognormal"
+        coverage = 0.95 if args.coverage is None else args.coverage
         proposal = propose_from_cases(
             datalist, args.per, method, coverage, args.margin, args.cases, args.num_cases, True, slices.taken
         )
-    # the file as it is: paths as they were written, no key added
-    written = add_bounds(json.loads(args.datalist.read_text(encoding="utf-8")), proposal)
+    # the file as it is: the paths as written, and no key added
+    raw, _ = new_spellings(json.loads(args.datalist.read_text(encoding="utf-8")))
+    written = add_bounds(raw, proposal)
     infeasible, notes = review_bounds(add_bounds(datalist, proposal), proposal, True, slices.taken)
     print(_summary(proposal, datalist, dict(args.published or [])))
     if args.per == "slice":
@@ -122,18 +115,18 @@ def _check_options(args: argparse.Namespace) -> None:
     """Refuse options that would be ignored."""
     ids = [class_id for class_id, _ in args.published or []]
     if args.published and (args.method or args.coverage is not None):
-        args.parser.error("--method and --coverage are of bounds from cases, not of --published ranges.")
+        args.parser.error("--method and --coverage require bounds from cases, got --published.")
     if args.published and args.per == "slice":
-        args.parser.error("published ranges are of volumes: use --per volume.")
+        args.parser.error("--published requires --per volume, got --per slice.")
     if len(set(ids)) < len(ids):
-        args.parser.error("--published has a class twice.")
+        args.parser.error("--published must name each class once.")
     if args.method == "range" and args.coverage is not None:
-        args.parser.error("--coverage is of quantile and lognormal, not of range.")
+        args.parser.error("--coverage requires --method quantile or lognormal, got range.")
     if args.overwrite and args.output is None:
-        args.parser.error("--overwrite is of --output, which is not given.")
+        args.parser.error("--overwrite requires --output.")
 
 
-def _summary(proposal: BoundsProposal, datalist: dict[str, Any], published: dict[int, str]) -> str:
+def _summary(proposal: BoundsProposal, datalist: dict[str, Any], published: dict[int, PublishedName]) -> str:
     """A table of the bounds, and what they were made from."""
     from sizeloss_monai.sizes.proposal import label_names
     from sizeloss_monai.sizes.published import published_range

@@ -92,7 +92,7 @@ class ClassMap:
 _LARGEST_CLASS = 255  # label maps are uint8
 _DEFAULT_UNANNOTATED = 255
 _NO_FILE_HAS = -1
-"""What stands for "not annotated" where every voxel is annotated, and 255 is a class."""
+"""The id of unannotated voxels where every voxel is annotated, and 255 is a class."""
 
 
 @dataclass(frozen=True)
@@ -100,9 +100,9 @@ class Classes:
     """The ids of a data list.
 
     Args:
-        names: by id of the label files, without ``unannotated``; empty where the list has none.
-        unannotated: the id of voxels in ``weak_label`` files that nobody annotated.
-        background: the id of the background, None where no class is named so.
+        names: by id of the label files, without ``unannotated``; empty where the list names none.
+        unannotated: the id of unannotated voxels in ``weak_label`` files.
+        background: the id of the background; None where no class has that name.
     """
 
     names: Mapping[int, str]
@@ -112,7 +112,7 @@ class Classes:
     def allowed_ids(self, key: str) -> list[int] | None:
         """The ids that the files under a key may have, sorted; None for any from 0.
 
-        Where 0 is what nobody painted, it is the background of a full mask, in which nothing is left to annotate.
+        If 0 is the id of unannotated voxels, a full mask may have it, too: it is background there.
         """
         if not self.names:
             return None
@@ -125,7 +125,7 @@ class Classes:
         return f"class {class_id}" + (f" ({name})" if name else "")
 
     def unknown(self, class_id: int, where: Place) -> list[Finding]:
-        """The finding that something is said of a class that the list does not have, or none."""
+        """The finding that the list does not have a class, or none."""
         if not self.names or class_id in self.names:
             return []
         return [where.error("class-id", f"class {class_id}", f"one of {_ids(self.names)}")]
@@ -136,13 +136,13 @@ def read_classes(
 ) -> tuple[Classes, list[Finding]]:
     """The classes of a data list, and what is wrong with them.
 
-    Where the list does not say what id is ``unannotated`` it is 255. A list without any ``weak_label`` may have 255 as
-    a class, as masks of 0 and 255 do.
+    Without ``unannotated`` in the list it is 255. A list without any ``weak_label`` may have 255 as a class, as masks
+    of 0 and 255 do.
 
     Args:
         datalist: the data list.
         label_ids: the ids that a training expects of label files, in place of those that the list names.
-        unannotated: the id that a training takes for "not annotated", in place of the list's.
+        unannotated: the id that a training takes for unannotated voxels, in place of the list's.
 
     Returns:
         The classes, as far as they can be used; and findings on ``labels`` and ``unannotated``.
@@ -178,14 +178,13 @@ def read_classes(
     if is_class:
         found = f"{unannotated}, which 'labels' say is {names[unannotated]!r}"
         if stated and background not in (None, unannotated):
-            expected = "an id that is no class: nothing is learnt of this one"
+            expected = "an id other than those of classes: training learns nothing of this one"
             findings.append(where.warning("unannotated-is-class", found, expected))
         else:
-            findings.append(where.error("unannotated-is-class", found, "an id that is no class"))
+            findings.append(where.error("unannotated-is-class", found, "an id other than those of classes"))
     if names and (background is None or background not in names):
         found = f"no class named background among {_ids(names)}"
-        expected = "one, with the id that files have for it"
-        findings.append(Place(None, "labels").warning("no-background-class", found, expected))
+        findings.append(Place(None, "labels").warning("no-background-class", found, "one, with the id that files have"))
         names |= {} if background is None else {background: "background"}
     if is_class:
         del names[unannotated]
@@ -193,21 +192,18 @@ def read_classes(
 
 
 def label_ids_of(datalist: Mapping[str, Any], default: Sequence[int]) -> list[int]:
-    """The ids of a data list's classes, in the order of a network's classes: the background first.
+    """The ids of a data list's classes: the background first, then the others from the smallest.
 
     Example, in a bundle's config::
 
         label_ids: {_target_: sizeloss_monai.datalist.label_ids_of, datalist: "@datalist", default: [0, 1]}
 
     Args:
-        datalist: the data list. Of the ids that its ``labels`` name, ``unannotated`` is no class.
+        datalist: the data list. The id ``unannotated`` is not one of its classes.
         default: the ids where the list has no ``labels``.
 
-    Returns:
-        The id of the background, then the others from the smallest.
-
     Raises:
-        DataError: when ``labels`` or ``unannotated`` are of another form, or do not tell which id is the background.
+        DataError: when ``labels`` or ``unannotated`` have another form, or do not tell the id of the background.
     """
     if not datalist.get("labels"):
         return list(default)
@@ -220,7 +216,7 @@ def label_ids_of(datalist: Mapping[str, Any], default: Sequence[int]) -> list[in
 
 
 def unannotated_id_of(datalist: Mapping[str, Any]) -> int:
-    """The id of voxels that nobody annotated in the files of weak labels, 255 where the data list does not say.
+    """The id of unannotated voxels in the files of weak labels.
 
     Example, in a bundle's config::
 
@@ -230,10 +226,11 @@ def unannotated_id_of(datalist: Mapping[str, Any]) -> int:
         datalist: the data list.
 
     Returns:
-        The id; -1, which no file has, where 255 is a class and no case has a weak label.
+        The id, 255 where the list does not say; -1, which no file has, where 255 is a class and no case has a weak
+        label.
 
     Raises:
-        DataError: when ``unannotated`` is no id, or not to be told from a class.
+        DataError: when ``unannotated`` is not an id, or is that of a class.
     """
     classes, findings = read_classes(datalist)
     wrong = [str(finding) for finding in findings if finding.severity == "error" and finding.key == "unannotated"]

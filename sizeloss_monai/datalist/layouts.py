@@ -39,6 +39,7 @@ from sizeloss_monai.data.names import (
     unused_lines,
 )
 from sizeloss_monai.errors import DataError, listed
+from sizeloss_monai.options import LayoutName
 
 __all__ = [
     "SECTIONS",
@@ -260,7 +261,7 @@ def set_patients(items: Sequence[Item], pattern: str | None) -> list[Item]:
     ]
 
 
-LAYOUTS: dict[str, Layout] = {
+LAYOUTS: dict[LayoutName, Layout] = {
     "decathlon": Layout(
         "Decathlon",
         "A task in the layout of the Medical Segmentation Decathlon",
@@ -318,7 +319,7 @@ LAYOUTS: dict[str, Layout] = {
 """The known layouts, in the order in which they are tried."""
 
 
-def detect_layout(dataset_dir: PathLike) -> str:
+def detect_layout(dataset_dir: PathLike) -> LayoutName:
     """Recognise the layout of a folder.
 
     Args:
@@ -341,7 +342,7 @@ def detect_layout(dataset_dir: PathLike) -> str:
     )
 
 
-def unused_files(dataset_dir: PathLike, items: Sequence[Item], layout: str) -> list[Unused]:
+def unused_files(dataset_dir: PathLike, items: Sequence[Item], layout: LayoutName) -> list[Unused]:
     """Name all that a folder holds and its items do not use, with the reason.
 
     Args:
@@ -381,7 +382,7 @@ def unused_files(dataset_dir: PathLike, items: Sequence[Item], layout: str) -> l
     return unused_entries(root, folders, used, why, by_case)
 
 
-def layout_info(dataset_dir: PathLike, layout: str) -> dict[str, Any]:
+def layout_info(dataset_dir: PathLike, layout: LayoutName) -> dict[str, Any]:
     """The metadata of a data set: that of its ``dataset.json`` if it is a Decathlon task, otherwise the layout's.
 
     Args:
@@ -412,7 +413,7 @@ def _folder(dataset_dir: PathLike) -> Path:
     return root
 
 
-def _found(items: list[Item], root: Path, layout: str) -> list[Item]:
+def _found(items: list[Item], root: Path, layout: LayoutName) -> list[Item]:
     """The items sorted by case, if there are any. What is not used is logged."""
     if not items:
         raise DataError(f"no cases in '{root}': expected {LAYOUTS[layout].expected}{_found_instead(root, layout)}.")
@@ -420,7 +421,7 @@ def _found(items: list[Item], root: Path, layout: str) -> list[Item]:
     return sorted(items, key=lambda item: item["case"])
 
 
-def _found_instead(root: Path, layout: str) -> str:
+def _found_instead(root: Path, layout: LayoutName) -> str:
     """What a folder without cases holds, for an error."""
     lines = unused_lines(unused_files(root, [], layout))
     return f"; found {'; '.join(lines)}" if lines else ""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import warnings
 from collections.abc import Hashable, Mapping, Sequence
 from typing import Any, Literal
 
@@ -14,8 +13,8 @@ from monai.utils import TransformBackends, convert_to_tensor
 
 from sizeloss_monai.data.label_ids import class_sizes
 from sizeloss_monai.errors import check_option
-from sizeloss_monai.options import Unit
-from sizeloss_monai.sizes.bounds import check_bounds
+from sizeloss_monai.options import Per, Unit
+from sizeloss_monai.sizes.bounds import check_bounds, read_unit
 from sizeloss_monai.transforms.geometry import VoxelSize
 
 __all__ = ["LabelToSizeBounds", "LabelToSizeBoundsD", "LabelToSizeBoundsDict", "LabelToSizeBoundsd"]
@@ -47,11 +46,12 @@ class LabelToSizeBounds(Transform):
         common_bounds: ``[num_classes][2]`` in ``unit``, for mode ``"common"``, such as ``[[0, inf], [60, 2000]]`` for
             the paper's ACDC, or what :func:`~sizeloss_monai.sizes.measure_common_bounds` gives.
         lower_factor, upper_factor: for mode ``"individual"``.
-        unit: ``"voxels"``, ``"mm2"`` of slices or ``"mL"`` of volumes, by the affine of the label. Slices in ``"mL"``
-            get shares of their volume, which ``VolumeSizeConstraintLoss`` adds up.
+        unit: ``"voxels"``, or by the affine of the label ``"mm2"`` per slice, ``"mL"`` per volume.
+        per: what bounds hold for, ``"slice"`` or ``"volume"``. Slices whose bounds in mL ``VolumeSizeConstraintLoss``
+            adds up need ``"volume"``.
 
     Raises:
-        ValueError: when ``mode`` or ``unit`` is unknown, a number is out of range, or ``common_bounds`` is missing or
+        ValueError: when ``mode``, ``unit`` or ``per`` is unknown, a number is out of range, or ``common_bounds`` is missing or
             refused by :func:`~sizeloss_monai.sizes.check_bounds`.
 
     Example:
@@ -72,12 +72,10 @@ class LabelToSizeBounds(Transform):
         lower_factor: float = 0.9,
         upper_factor: float = 1.1,
         unit: Unit = "voxels",
+        per: Per = "slice",
     ) -> None:
         check_option("mode", mode, Mode)
-        if unit == "mm":
-            warnings.warn("unit: found the old spelling 'mm'; write 'mm2' for slices or 'mL' for volumes", stacklevel=2)
-        else:
-            check_option("unit", unit, Unit)
+        check_option("per", per, Per)
         if num_classes < 2:
             raise ValueError(f"num_classes must be >= 2, got {num_classes}.")
         if not 0 <= lower_factor <= upper_factor:
@@ -92,14 +90,12 @@ class LabelToSizeBounds(Transform):
         self.num_classes = num_classes
         self.lower_factor = lower_factor
         self.upper_factor = upper_factor
-        self.unit = unit
+        self.unit = read_unit(unit, per)
+        self.per: Per = per
 
     def voxel_size(self, label: NdarrayOrTensor) -> torch.Tensor:
         """Size of one voxel of ``label`` in the unit, float32 scalar."""
-        if self.unit == "voxels":
-            return torch.tensor(1.0)
-        in_mm2 = self.unit == "mm2" or (self.unit == "mm" and label.ndim == 3)
-        return VoxelSize("slice" if in_mm2 else "volume")(label)
+        return torch.tensor(1.0) if self.unit == "voxels" else VoxelSize(self.per)(label)
 
     def __call__(self, label: NdarrayOrTensor) -> torch.Tensor:
         """
@@ -149,13 +145,14 @@ class LabelToSizeBoundsd(MapTransform):
         upper_factor: float = 1.1,
         unit: Unit = "voxels",
         voxel_size_key: str = "voxel_size",
+        per: Per = "slice",
     ) -> None:
         super().__init__(keys)
         if len(self.keys) != 1:
             raise ValueError(f"keys must hold one key, got {self.keys}.")
         self.output_key = output_key
         self.voxel_size_key = voxel_size_key
-        self.converter = LabelToSizeBounds(mode, num_classes, common_bounds, lower_factor, upper_factor, unit)
+        self.converter = LabelToSizeBounds(mode, num_classes, common_bounds, lower_factor, upper_factor, unit, per)
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
         """A copy of the item with the bounds, ``[num_classes, 2]``, and the size of a voxel."""

@@ -338,8 +338,8 @@ def test_load_a_foreign_list(tmp_path: Path) -> None:
     [
         (None, "No such file"),
         ("{", "not valid JSON"),
-        ("[]", "no data list"),
-        ('{"name": "x"}', "no data list"),
+        ("[]", "is not a data list"),
+        ('{"name": "x"}', "is not a data list"),
         ('{"training": {}}', "data list, key 'training': found {}, expected a list of cases"),
         ('{"training": [{"label": "a"}]}', r"case 'training\[0\]', key 'image': found no 'image' in"),
         ('{"training": [1]}', r"case 'training\[0\]', key 'image': found no 'image' in 1, expected a file"),

@@ -272,7 +272,7 @@ BROKEN: dict[str, tuple[Broken, list[str]]] = {
         top(labels={"1": "organ", "2": "lesion"}),
         [
             "warning: data list, key 'labels': found no class named background among 1 (organ), 2 (lesion), expected "
-            "one, with the id that files have for it"
+            "one, with the id that files have"
         ],
     ),
     "unannotated is no id": (
@@ -282,8 +282,8 @@ BROKEN: dict[str, tuple[Broken, list[str]]] = {
     "unannotated is a class": (
         both(top(unannotated=0), everywhere("_weak_label.nii.gz", without(IGNORED, by=0))),
         [
-            "error: data list, key 'unannotated': found 0, which 'labels' say is 'background', expected an id that "
-            "is no class"
+            "error: data list, key 'unannotated': found 0, which 'labels' say is 'background', expected an id "
+            "other than those of classes"
         ],
     ),
     # annotations

@@ -294,29 +294,33 @@ def test_bounds_in_mm_are_those_in_voxels_times_a_voxel(mode):
     for item, voxel in ((label, area * 8 / 1000), (split_slices({"label": label}, ["label"])[2]["label"], area)):
         in_mm = {"common_bounds": [[0, math.inf], [60 * voxel, 90 * voxel]]} if mode == "common" else {}
         in_voxels = {"common_bounds": [[0, math.inf], [60, 90]]} if mode == "common" else {}
-        unit = "mL" if item is label else "mm2"
-        found = LabelToSizeBoundsd(mode=mode, unit=unit, **in_mm)({"label": item})
+        unit = {"unit": "mL", "per": "volume"} if item is label else {"unit": "mm2"}
+        found = LabelToSizeBoundsd(mode=mode, **unit, **in_mm)({"label": item})
         expected = LabelToSizeBoundsd(mode=mode, **in_voxels)({"label": item})
         torch.testing.assert_close(found["size_bounds"], expected["size_bounds"] * voxel)
         assert found["voxel_size"].item() == pytest.approx(voxel)
         assert expected["voxel_size"].item() == 1
 
 
-def test_common_bounds_in_mm():
+def test_common_bounds_in_mm(caplog):
     label = MetaTensor(torch.zeros(1, 9, 7, 3, dtype=torch.uint8), affine=AFFINE)
     label[0, :2, :5, 0] = label[0, :4, :5, 1] = 1
     area = 1.5**2 + 0.2**2
-    assert common_size_bounds([label], 2, unit="mm")[1] == pytest.approx([9 * area, 22 * area])
+    assert common_size_bounds([label], 2, unit="mm2")[1] == pytest.approx([9 * area, 22 * area])
     in_ml = common_size_bounds([label], 2, per="volume", unit="mL")[1]
+    assert common_size_bounds([label], 2, per="volume", unit="mm")[1] == in_ml  # the old spelling
+    assert "found the old spelling 'mm', 'mL' is taken" in caplog.text
+    with pytest.raises(ValueError, match=r"unit must be one of \('voxels', 'mm2'\) per slice, got 'mL'"):
+        common_size_bounds([label], 2, unit="mL")
     assert in_ml == pytest.approx([27 * area * 0.008, 33 * area * 0.008])
 
 
-@pytest.mark.parametrize("unit", ["mm2", "mL"])
-def test_slices_add_up_to_their_volume_in_ml_alone(unit):
+@pytest.mark.parametrize(("unit", "per"), [("mm2", "slice"), ("mL", "volume")])
+def test_slices_add_up_to_their_volume_in_ml_alone(unit, per):
     label = MetaTensor((torch.rand(1, 9, 7, 5) > 0.5).to(torch.uint8), affine=AFFINE)
-    transform = LabelToSizeBoundsd(unit=unit)
+    transform = LabelToSizeBoundsd(unit=unit, per=per)
     slices = [transform(item) for item in split_slices({"label": label}, ["label"])]
-    in_ml = LabelToSizeBounds("individual", 2, unit="mL")(label)
+    in_ml = LabelToSizeBounds("individual", 2, unit="mL", per="volume")(label)
     spacing = {"mm2": 8 / 1000, "mL": 1}[unit]
     torch.testing.assert_close(spacing * sum(item["size_bounds"][1] for item in slices), in_ml[1])
     voxel = (1.5**2 + 0.2**2) * 8 / 1000
@@ -326,13 +330,15 @@ def test_slices_add_up_to_their_volume_in_ml_alone(unit):
 def test_unknown_unit():
     with pytest.raises(ValueError, match="unit must be one of"):
         LabelToSizeBounds("tags", 2, unit="cm")
+    with pytest.raises(ValueError, match="per must be one of"):
+        LabelToSizeBounds("tags", 2, per="patient")
     with pytest.raises(ValueError, match="mode must be one of"):
         LabelToSizeBounds("volume", 2)
 
 
-def test_the_old_unit_is_read_with_a_warning():
-    volume = MetaTensor(torch.ones(1, 9, 7, 5), affine=AFFINE)
-    for item, unit in ((volume, "mL"), (split_slices({"label": volume}, ["label"])[0]["label"], "mm2")):
-        with pytest.warns(UserWarning, match="found the old spelling 'mm'"):
-            old = LabelToSizeBounds("individual", 2, unit="mm")
-        assert torch.equal(old(item), LabelToSizeBounds("individual", 2, unit=unit)(item))
+@pytest.mark.parametrize(("unit", "per"), [("mm2", "slice"), ("mL", "volume")])
+def test_the_old_unit_is_read_with_a_warning(unit, per, caplog):
+    label = MetaTensor(torch.ones(1, 9, 7, 5), affine=AFFINE)
+    old, new = (LabelToSizeBounds("individual", 2, unit=name, per=per)(label) for name in ("mm", unit))
+    assert f"found the old spelling 'mm', '{unit}' is taken" in caplog.text
+    assert torch.equal(old, new)
