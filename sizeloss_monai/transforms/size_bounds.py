@@ -51,8 +51,8 @@ class LabelToSizeBounds(Transform):
             adds up need ``"volume"``.
 
     Raises:
-        ValueError: when ``mode``, ``unit`` or ``per`` is unknown, a number is out of range, or ``common_bounds`` is missing or
-            refused by :func:`~sizeloss_monai.sizes.check_bounds`.
+        ValueError: when an option is unknown, a number is out of range, or ``common_bounds`` is missing or refused by
+            :func:`~sizeloss_monai.sizes.check_bounds`.
 
     Example:
         >>> label = torch.zeros(1, 8, 8, dtype=torch.uint8)
