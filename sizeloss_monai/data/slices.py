@@ -11,6 +11,8 @@ from monai.data import CacheDataset, Dataset, MetaTensor
 from torch.utils.data import WeightedRandomSampler
 
 from sizeloss_monai.data.label_ids import DEFAULT_IGNORE_INDEX
+from sizeloss_monai.errors import check_option
+from sizeloss_monai.options import Per
 
 __all__ = ["AnnotatedSliceSampler", "SliceDataset", "split_slices"]
 
@@ -78,7 +80,7 @@ class SliceDataset(Dataset):
         slice_keys: Sequence[str] = ("image", "label", "weak_label"),
         num_workers: int = 1,
         progress: bool = True,
-        by_volume: bool = False,
+        per: Per = "slice",
         value_keys: Sequence[str] = (),
     ) -> None:
         """
@@ -89,15 +91,16 @@ class SliceDataset(Dataset):
             slice_keys: what is split, see :func:`split_slices`.
             num_workers: threads that prepare the volumes.
             progress: whether to show a progress bar meanwhile.
-            by_volume: whether an item is a list of all slices of a volume, for constraints on whole volumes. MONAI's
-                ``DataLoader`` makes one batch of them: at ``batch_size`` 1 of the slices of one volume, at 2 of two
-                volumes, which need not have as many. ``volume`` says which slices belong together: a number that is
-                drawn anew each time, so that two copies of a volume in a batch are two volumes.
+            per: what an item holds: a ``"slice"``, or the list of all slices of a ``"volume"``, for constraints on
+                volumes. MONAI's ``DataLoader`` makes one batch of such lists: ``batch_size`` counts volumes, which may
+                differ in their number of slices. ``volume`` tells which slices belong together, by a number drawn
+                each time, so that two copies of a volume in a batch are two volumes.
             value_keys: what else is split, see :func:`split_slices`.
         """
+        check_option("per", per, Per)
         volumes = CacheDataset(data, transform, num_workers=num_workers, progress=progress)
         slices = [split_slices({**volumes[i], "volume": i}, slice_keys, value_keys) for i in range(len(volumes))]
-        super().__init__(slices if by_volume else [item for part in slices for item in part], slice_transform)
+        super().__init__(slices if per == "volume" else [item for part in slices for item in part], slice_transform)
 
     def _transform(self, index: int) -> Any:
         item = self.data[index]
@@ -146,10 +149,10 @@ class AnnotatedSliceSampler(WeightedRandomSampler):
             ValueError: when the share is not between 0 and 1, or the items of the data set are whole volumes.
         """
         if not 0 < share < 1:
-            raise ValueError(f"share must lie between 0 and 1, found {share}.")
+            raise ValueError(f"share must lie between 0 and 1, got {share}.")
         items = list(dataset.data)
         if any(isinstance(item, list) for item in items):
-            raise ValueError("expected a data set of slices, found one of whole volumes (by_volume).")
+            raise ValueError("dataset must hold slices, got whole volumes (per='volume').")
         annotated = torch.tensor([bool((item[weak_label_key] != ignore_index).any()) for item in items])
         count = int(annotated.sum())
         if count in (0, len(items)):

@@ -19,8 +19,8 @@ from sizeloss_monai.errors import DataError
 from sizeloss_monai.report.overlays import Outline, Panel, largest_slice, overlay_figure, square_window
 from sizeloss_monai.report.run_files import CaseResult
 from sizeloss_monai.transforms import ThroughPlaneLast
+from sizeloss_monai.transforms.geometry import LABELS
 from sizeloss_monai.transforms.label_ids import LabelIdsToClasses
-from sizeloss_monai.transforms.slice_order import LABELS
 
 __all__ = ["case_figure", "legend_keys", "upright"]
 
