@@ -5,8 +5,10 @@ from __future__ import annotations
 import json
 import os
 import platform
+import shlex
 import subprocess
 import sys
+from collections.abc import Sequence
 from datetime import datetime, timezone
 from importlib.metadata import version
 from pathlib import Path
@@ -17,7 +19,7 @@ import torch
 from sizeloss_monai.data.whole_files import write_whole
 from sizeloss_monai.errors import DataError
 
-__all__ = ["describe_run", "read_json", "read_starts", "record_run", "source_commit"]
+__all__ = ["describe_run", "read_json", "read_starts", "record_run", "shell_line", "source_commit"]
 
 PACKAGES = ("sizeloss-monai", "monai", "torch", "pytorch-ignite", "numpy")
 
@@ -81,7 +83,7 @@ def record_run(output_dir: str | Path, **settings: Any) -> None:
         entries = read_starts(Path(output_dir)) if file.is_file() else []
     except DataError as err:
         raise DataError(f"{err} Move the file away to go on: a new one is written.") from err
-    entries.append(describe_run(**settings))
+    entries.append(describe_run(working_folder=os.getcwd(), **settings))
     write_whole(file, json.dumps(entries, indent=2) + "\n")
 
 
@@ -118,3 +120,15 @@ def read_json(file: Path) -> Any:
         return json.loads(file.read_text(encoding="utf-8"))
     except ValueError as err:
         raise DataError(f"'{file}' is not valid JSON, was it cut off? {err}.") from err
+
+
+def shell_line(words: Sequence[str]) -> str:
+    """A command line to copy into a shell.
+
+    Args:
+        words: its arguments. Those with single quotes are put into double quotes, which are easier to read than what
+            ``shlex.quote`` makes of them.
+    """
+    return " ".join(
+        f'"{word}"' if "'" in word and not set(word) & set('"$`\\!') else shlex.quote(word) for word in words
+    )

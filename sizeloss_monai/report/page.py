@@ -7,7 +7,6 @@ import io
 import json
 import math
 import os
-import shlex
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from statistics import fmean, median, stdev
@@ -17,7 +16,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from matplotlib.figure import Figure
 from monai.config import PathLike
 
-from sizeloss_monai.bundle.run_record import read_starts
+from sizeloss_monai.bundle.run_record import read_starts, shell_line
 from sizeloss_monai.data.whole_files import write_whole
 from sizeloss_monai.errors import DataError
 from sizeloss_monai.report.case_overlays import case_figure, legend_keys
@@ -169,7 +168,7 @@ def _settings(run_dir: Path, starts: Sequence[Mapping[str, Any]]) -> dict[str, s
     settings = {"folder": str(run_dir)}
     for key, value in starts[-1].items():
         if key == "command" and isinstance(value, list):
-            text = " ".join(_quoted(str(part)) for part in value)
+            text = shell_line([str(part) for part in value])
         elif isinstance(value, dict):
             text = ", ".join(f"{name} {_plain(item)}" for name, item in value.items())
         else:
@@ -214,13 +213,6 @@ def _bounds(row: SizeRow) -> str:
         return NOTHING
     lower, upper = (f"{bound:.2f}".rstrip("0").rstrip(".") for bound in (row.lower_ml, row.upper_ml))
     return f"\N{GREATER-THAN OR EQUAL TO} {lower}" if math.isinf(row.upper_ml) else f"{lower} to {upper}"
-
-
-def _quoted(part: str) -> str:
-    """A part of a command line for a shell; ``shlex.quote`` makes a riddle of single quotes."""
-    if "'" in part and not set(part) & set('"$`\\!'):
-        return f'"{part}"'
-    return shlex.quote(part)
 
 
 def _plain(value: Any) -> str:
