@@ -93,7 +93,7 @@ class ProgressBarHandler:
         if engine.state.max_epochs and engine.state.max_epochs > 1 and "desc" not in self.kwargs:
             bar.set_description_str(f"epoch {engine.state.epoch}/{engine.state.max_epochs}", refresh=False)
         bar.set_postfix(values, refresh=False)
-        bar.update(engine.state.iteration - bar.n)
+        bar.n = engine.state.iteration
         bar.refresh()
 
     def _score(self) -> dict[str, float]:
