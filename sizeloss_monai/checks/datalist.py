@@ -145,7 +145,7 @@ def check_used_data(
         keys: the annotations that are used of each case, which must have them.
         unannotated: the id of weak labels where nobody annotated; defaults to the list's.
         by_mark: whether it depends on the case's mark which annotation is used, as
-            :py:func:`~sizeloss_monai.datalist.entries` says: the mask of a ``full`` case, the weak label of a
+            :py:func:`~sizeloss_monai.datalist.annotated_items` says: the mask of a ``full`` case, the weak label of a
             ``weak`` one, no file of others. It may then lack any of `keys`.
         use_masks: with `by_mark`, whether a case without a mark is ``full`` where it has a mask.
         mask_sections: with `by_mark`, the sections in which every mask is used.
@@ -250,7 +250,7 @@ def summarise(cases: Sequence[CaseFacts], classes: Classes, datalist: Mapping[st
 
     Returns:
         ``splits``: by section, the numbers of ``patients``, ``cases`` and ``slices``, and of cases by how they are
-        annotated (:py:func:`sizeloss_monai.datalist.entries`); and ``annotations``: for every
+        annotated (:py:func:`sizeloss_monai.datalist.annotated_items`); and ``annotations``: for every
         section, key of an annotation and class, in how many ``cases`` and ``slices`` (``annotated_slices``) it is
         annotated, of how many that have such a file (``of_cases``, ``of_slices``), and as which fraction of their
         voxels (``annotated_fraction``). A row whose ``class`` is None is for annotated voxels of any class.

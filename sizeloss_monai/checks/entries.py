@@ -68,7 +68,7 @@ _NEEDS: dict[str, tuple[str, ...]] = {
     "bounds": ("size_bounds",),
     "none": (),
 }
-"""What a case must have one of, by its mark: the first of them for :py:func:`~sizeloss_monai.datalist.entries`, any
+"""What a case must have one of, by its mark: the first of them for :py:func:`~sizeloss_monai.datalist.annotated_items`, any
 for :py:func:`~sizeloss_monai.datalist.mark_supervision`, after which weak labels and tags are made of the mask."""
 
 _UNUSED: dict[str, tuple[str, ...]] = {
@@ -76,7 +76,7 @@ _UNUSED: dict[str, tuple[str, ...]] = {
     "bounds": ("weak_label",),
     "none": ("weak_label", "tags", "size_bounds"),
 }
-"""What a person gave for nothing, by the mark; see :py:func:`sizeloss_monai.datalist.entries`."""
+"""What a person gave for nothing, by the mark; see :py:func:`sizeloss_monai.datalist.annotated_items`."""
 
 
 def supervision_findings(section: str, item: Mapping[str, Any], datalist: Mapping[str, Any]) -> list[Finding]:

@@ -152,6 +152,7 @@ def segment(scan: Path) -> Path | str:
         )
         workflow.initialize()
         workflow.run()
+        workflow.finalize()  # lets go of the folder
     except Exception as err:  # MONAI wraps what a config raises
         cause: BaseException = err
         while cause.__cause__ is not None:
