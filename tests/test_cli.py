@@ -9,7 +9,6 @@ import pytest
 
 from sizeloss_monai import __version__
 from sizeloss_monai.__main__ import main
-from sizeloss_monai.cli import datalist
 from sizeloss_monai.datalist.layouts import LAYOUTS
 
 
@@ -114,8 +113,9 @@ def test_version(capsys: pytest.CaptureFixture) -> None:
     assert __version__ in capsys.readouterr().out
 
 
-def test_layouts_are_those_of_the_package() -> None:
-    assert set(datalist._LAYOUTS) == {*LAYOUTS, "auto"}
+def test_unknown_layout(dataset_dir: Path, capsys: pytest.CaptureFixture) -> None:
+    assert run(dataset_dir, layout="acd") == 1
+    assert f"layout must be one of auto, {', '.join(LAYOUTS)}, got 'acd'." in capsys.readouterr().err
 
 
 def test_help_imports_nothing_heavy() -> None:

@@ -1,4 +1,4 @@
-"""The command ``bounds``: propose size bounds per class, and write them into a data list."""
+"""The command ``bounds``: propose size bounds per class and write them into a data list."""
 
 from __future__ import annotations
 
@@ -6,33 +6,21 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from sizeloss_monai.cli.check import SLICE_AXIS
+
 __all__ = ["add"]
 
 if TYPE_CHECKING:
     from sizeloss_monai.sizes.proposal import BoundsProposal
 
-
-_METHODS = ("range", "quantile", "lognormal")
-_PUBLISHED = (
-    "lv_cavity",
-    "lv_cavity_ed",
-    "lv_cavity_es",
-    "lv_myocardium",
-    "rv_cavity",
-    "rv_cavity_ed",
-    "rv_cavity_es",
-    "prostate",
-    "hippocampus",
-    "vertebral_body",
-)
-_DESCRIPTION = f"""
+_DESCRIPTION = """
 Propose size bounds per class, from the full annotations of a few training cases or from published normal ranges.
-Bounds are printed; they are written only into the --output asked for, and not if they contradict a case.
+The command prints the bounds. It writes them only into --output, and only if they contradict no case.
 
   sizeloss-monai bounds list.json --per volume --num_cases 5 --output list_bounds.json
   sizeloss-monai bounds list.json --published 1=rv_cavity 2=lv_myocardium 3=lv_cavity --margin 1.5
 
-published ranges (of volumes): {", ".join(_PUBLISHED)}
+Published ranges hold for volumes; a name that is not known lists all of them.
 """
 
 
@@ -46,25 +34,22 @@ def add(commands: argparse._SubParsersAction) -> None:
     )
     parser.add_argument("datalist", type=Path, help="the data list (JSON)")
     parser.add_argument("--dataset_dir", help="the folder its paths are relative to; default: the list's own")
-    parser.add_argument("--per", choices=("slice", "volume"), default="volume", help="mm2 or mL; default: volume")
     parser.add_argument(
-        "--slice_axis",
-        default="auto",
-        help="where slices lie: axial, coronal, sagittal, widest (along the axis of the widest voxels) or a voxel axis "
-        "(0, 1, 2); default: what the list says, else as strokes were painted, else widest",
+        "--per", choices=("slice", "volume"), default="volume", help="bounds in mm2 or in mL; default: volume"
     )
+    parser.add_argument("--slice_axis", default="auto", help=SLICE_AXIS)
     source = parser.add_mutually_exclusive_group()
     source.add_argument("--cases", nargs="+", metavar="NAME", help="annotated training cases or patients to use")
-    source.add_argument("--num_cases", type=int, help="how many to use, the first ones; default: all")
+    source.add_argument("--num_cases", type=int, help="use the first so many cases; default: all")
     source.add_argument(
-        "--published", nargs="+", type=_entry, metavar="ID=NAME", help="class ids and published ranges, as above"
+        "--published", nargs="+", type=_entry, metavar="ID=NAME", help="class ids and published ranges"
     )
     parser.add_argument(
         "--method",
-        choices=_METHODS,
-        help="from cases: 0.9 min to 1.1 max, sample quantiles, or a prediction interval; default: lognormal",
+        help="for cases: range (0.9 min to 1.1 max), quantile (of the sample) or lognormal (prediction interval); "
+        "default: lognormal",
     )
-    parser.add_argument("--coverage", type=float, help="of quantiles and prediction intervals; default: 0.95")
+    parser.add_argument("--coverage", type=float, help="for quantile and lognormal; default: 0.95")
     parser.add_argument(
         "--margin", type=float, default=1.0, help="divides lower and multiplies upper bounds; default: 1"
     )
@@ -74,7 +59,7 @@ def add(commands: argparse._SubParsersAction) -> None:
 
 
 def _run(args: argparse.Namespace) -> int:
-    """Propose, review, print and write."""
+    """Print the proposed bounds, and write them where they contradict no case."""
     _check_options(args)
     import json
 
@@ -93,7 +78,7 @@ def _run(args: argparse.Namespace) -> int:
         proposal = propose_from_cases(
             datalist, args.per, method, coverage, args.margin, args.cases, args.num_cases, True, slices.taken
         )
-    # the file as it is: paths as they were written, no key added
+    # into the file as it is: load_datalist makes paths absolute
     written = add_bounds(json.loads(args.datalist.read_text(encoding="utf-8")), proposal)
     infeasible, notes = review_bounds(add_bounds(datalist, proposal), proposal, True, slices.taken)
     print(_summary(proposal, datalist, dict(args.published or [])))
@@ -122,19 +107,19 @@ def _check_options(args: argparse.Namespace) -> None:
     """Refuse options that would be ignored."""
     ids = [class_id for class_id, _ in args.published or []]
     if args.published and (args.method or args.coverage is not None):
-        args.parser.error("--method and --coverage are of bounds from cases, not of --published ranges.")
+        args.parser.error("--method and --coverage require bounds from cases, not --published ranges.")
     if args.published and args.per == "slice":
-        args.parser.error("published ranges are of volumes: use --per volume.")
+        args.parser.error("--published requires --per volume: the ranges hold for volumes.")
     if len(set(ids)) < len(ids):
-        args.parser.error("--published has a class twice.")
+        args.parser.error("--published names a class twice.")
     if args.method == "range" and args.coverage is not None:
-        args.parser.error("--coverage is of quantile and lognormal, not of range.")
+        args.parser.error("--coverage requires --method quantile or lognormal, not range.")
     if args.overwrite and args.output is None:
-        args.parser.error("--overwrite is of --output, which is not given.")
+        args.parser.error("--overwrite requires --output.")
 
 
 def _summary(proposal: BoundsProposal, datalist: dict[str, Any], published: dict[int, str]) -> str:
-    """A table of the bounds, and what they were made from."""
+    """A table of the bounds and their evidence."""
     from sizeloss_monai.sizes.proposal import label_names
     from sizeloss_monai.sizes.published import published_range
 
@@ -172,6 +157,6 @@ def _summary(proposal: BoundsProposal, datalist: dict[str, Any], published: dict
 def _entry(text: str) -> tuple[int, str]:
     """A class id and the name of a published range."""
     class_id, _, name = text.partition("=")
-    if not class_id.isdecimal() or name not in _PUBLISHED:
-        raise argparse.ArgumentTypeError(f"found '{text}', expected ID=NAME with NAME among {', '.join(_PUBLISHED)}")
+    if not class_id.isdecimal() or not name:
+        raise argparse.ArgumentTypeError(f"found '{text}', expected ID=NAME, such as 1=prostate")
     return int(class_id), name

@@ -8,9 +8,9 @@ from pathlib import Path
 __all__ = ["add"]
 
 _DESCRIPTION = """
-Segment a DICOM series with a bundle: for each phase a DICOM Segmentation and a JSON summary with volumes in mL and a
-verdict, pass, review or reject. Files are named after a hash of the series' UID. Files of the folder that are not used
-are listed with the reason; a file that could be a slice and cannot be read is an error.
+Segment a DICOM series with a bundle: for each phase, write a DICOM Segmentation and a JSON summary with volumes in mL
+and a verdict: pass, review or reject. Names of files are a hash of the series' UID. The command lists the files that it
+does not use, with the reason; a file that could be a slice and cannot be read is an error.
 
   sizeloss-monai dicom scans/series --bundle bundles/cine_lv_segmentation --output_dir masks
 """
@@ -43,7 +43,7 @@ def add(commands: argparse._SubParsersAction) -> None:
 
 
 def _run(args: argparse.Namespace) -> int:
-    """Segment, write and print."""
+    """Segment a series, and print the verdicts."""
     import json
     import logging
 

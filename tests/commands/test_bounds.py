@@ -10,7 +10,6 @@ import numpy as np
 import pytest
 
 from sizeloss_monai.__main__ import main
-from sizeloss_monai.cli import bounds
 from sizeloss_monai.datalist import load_datalist, make_datalist, save_datalist
 from sizeloss_monai.errors import DataError
 from sizeloss_monai.sizes import add_bounds, case_bounds
@@ -73,9 +72,14 @@ def run(file: Path, *options: str) -> int:
     return main(["bounds", str(file), *options])
 
 
-def test_lists_of_names_are_those_of_the_package() -> None:
-    assert set(bounds._METHODS) == set(METHODS)
-    assert set(bounds._PUBLISHED) == set(published_names())
+@pytest.mark.parametrize(
+    ("options", "names"), [(["--method", "mean"], METHODS), (["--published", "1=spleen"], published_names())]
+)
+def test_unknown_names(file: Path, options: list[str], names: tuple[str, ...], capsys: pytest.CaptureFixture) -> None:
+    assert run(file, *options) == 1
+    out, err = capsys.readouterr()
+    assert ", ".join(names) in err
+    assert out == ""
 
 
 def test_prints_and_writes_nothing(file: Path, capsys: pytest.CaptureFixture) -> None:
@@ -288,14 +292,13 @@ def test_errors(file: Path, options: list[str], message: str, capsys: pytest.Cap
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        (["--published", "1=spleen"], "found '1=spleen', expected ID=NAME with NAME among lv_cavity"),
         (["--published", "prostate"], "expected ID=NAME"),
         (["--published", "1=prostate", "1=hippocampus"], "a class twice"),
-        (["--published", "1=prostate", "--per", "slice"], "of volumes"),
+        (["--published", "1=prostate", "--per", "slice"], "requires --per volume"),
         (["--published", "1=prostate", "--method", "range"], "--method and --coverage"),
         (["--published", "1=prostate", "--num_cases", "2"], "not allowed with"),
-        (["--method", "range", "--coverage", "0.9"], "not of range"),
-        (["--overwrite"], "--overwrite is of --output"),
+        (["--method", "range", "--coverage", "0.9"], "quantile or lognormal, not range"),
+        (["--overwrite"], "--overwrite requires --output"),
     ],
 )
 def test_options_that_make_no_sense(
