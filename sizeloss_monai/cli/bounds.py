@@ -41,9 +41,7 @@ def add(commands: argparse._SubParsersAction) -> None:
     source = parser.add_mutually_exclusive_group()
     source.add_argument("--cases", nargs="+", metavar="NAME", help="annotated training cases or patients to use")
     source.add_argument("--num_cases", type=int, help="use the first so many cases; default: all")
-    source.add_argument(
-        "--published", nargs="+", type=_entry, metavar="ID=NAME", help="class ids and published ranges"
-    )
+    source.add_argument("--published", nargs="+", type=_entry, metavar="ID=NAME", help="class ids and published ranges")
     parser.add_argument(
         "--method",
         help="for cases: range (0.9 min to 1.1 max), quantile (of the sample) or lognormal (prediction interval); "

@@ -105,7 +105,9 @@ def _run(args: argparse.Namespace) -> None:
     """Print a line for each bundle and each overlay."""
     rows = []
     for name, path in bundles().items():
-        description = json.loads((path / "configs" / "metadata.json").read_text(encoding="utf-8"))["description"]
+        description = json.loads((path / "configs" / "metadata.json").read_text(encoding="utf-8")).get(
+            "description", ""
+        )
         weights = "with released weights" if has_weights(path) else "without weights"
         rows.append((name, f"{description.split('. ')[0].rstrip('.')} ({weights})."))
     _print("bundles", rows)

@@ -171,13 +171,19 @@ def _read_run(run_dir: str, by_hand: str) -> _Run:
             value = settings.get(name)
             if value and not value.startswith(("$", "@", "%", "~")):
                 settings[name] = shown(os.path.join(folder, value))
+    missing = [file for file in files if not Path(file).is_file()]
+    if missing:
+        raise DataError(
+            f"'{run_dir}/run.json': found no config file '{missing[0]}', expected that of the training. Work "
+            f"in the folder where the training started, or run 'python -m monai.bundle run' by hand, with {by_hand}."
+        )
     files = [file for file in files if Path(file).name != "multi_gpu_train.yaml"]  # for torchrun's processes
-    return _Run([str(_existing(Path(file))) for file in files], settings, start)
+    return _Run(files, settings, start)
 
 
 def _existing(file: Path) -> Path:
     if not file.is_file():
-        raise DataError(f"config file: found no '{shown(file)}'.")
+        raise DataError(f"config file: found no '{shown(file)}', expected it in the bundle's folder.")
     return file
 
 
@@ -200,15 +206,14 @@ def _trained_settings(run: _Run, inference: Path, typed: Settings) -> Settings:
     settings: Settings = {}
     for name in default.get().keys() - _OF_ONE_PROGRAM - typed.keys():
         value = trained.get(name, default[name])
-        if value == default[name]:
-            continue
-        if any(reference not in default for reference in _references(value)):
+        if value != default[name] and any(reference not in default for reference in _references(value)):
             if name not in noted:
                 raise DataError(
                     f"'{name}' must be given as --{name}: run.json does not hold what the training computed ({value})."
                 )
             value = noted[name]
-        settings[name] = _for_fire(value)
+        if value != default[name]:
+            settings[name] = _for_fire(value)
     return dict(sorted(settings.items()))
 
 

@@ -184,7 +184,7 @@ def test_run_that_says_no_command_of_monai(name: str, line: Any, tmp_path: Path,
 def test_run_whose_config_files_are_gone(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
     run = write_run(tmp_path / "run", training("gone/train.yaml"))
     assert main(["evaluate", str(run)]) == 1
-    assert "config file: found no 'gone/train.yaml'" in capsys.readouterr().err
+    assert "found no config file 'gone/train.yaml', expected that of the training" in capsys.readouterr().err
     assert main(["evaluate", str(tmp_path)]) == 1
     assert "found no run.json in it" in capsys.readouterr().err
 
@@ -211,6 +211,8 @@ def test_predict_takes_the_number_of_classes_from_the_record(
     line = training(train_yaml(SCRIBBLES), dataset_dir="d")
     run = write_run(tmp_path / "run", line, num_classes=3)
     assert command("predict", run, "scan.nii.gz")["num_classes"] == "3"
+    run = write_run(tmp_path / "run", line, num_classes=4)  # as in inference.yaml
+    assert "num_classes" not in command("predict", run, "scan.nii.gz")
     run = write_run(tmp_path / "older", line)
     assert command("predict", run, "scan.nii.gz", "--num_classes", "2")["num_classes"] == "2"
     assert main(["predict", str(run), "scan.nii.gz"]) == 1
@@ -222,10 +224,9 @@ def test_predict_needs_nothing_for_a_bundle_as_it_is(bundle: str, tmp_path: Path
     classes = yaml.safe_load((ROOT / "bundles" / bundle / "configs" / "inference.yaml").read_text())["num_classes"]
     run = write_run(tmp_path / "run", training(train_yaml(bundle)), num_classes=classes)
     settings = command("predict", run, "scan.nii.gz")
-    same = settings.keys() - {"config_file", "checkpoint", "dataset_dir", "output_dir", "network", "num_classes"}
+    same = settings.keys() - {"config_file", "checkpoint", "dataset_dir", "output_dir", "network"}
     # windows are smaller than the slices of training where inference.yaml says so
     assert same <= {"slice_size"}
-    assert settings.get("num_classes", str(classes)) == str(classes)
 
 
 def test_predict_with_the_weights_of_a_bundle(
