@@ -112,8 +112,8 @@ def find_items(
       cases have no labels and are left out, as are files named ``._*``. Task04_Hippocampus has left and right crops of
       fewer subjects under unrelated numbers: each counts as a patient.
     - ``"folder"``: sub-folders ``images``, ``labels`` and ``weak_labels``, where a label has the name of its image,
-      with or without an ending; or one folder, where ``X.nii.gz`` is an image, ``X_label``, ``X_gt``, ``X_seg``, ``X-label``
-      and the like its label, and ``X_weak_label`` or ``X_scribble`` its weak label, see
+      with or without an ending; or one folder, where ``X.nii.gz`` is an image, ``X_label``, ``X_gt``, ``X_seg`` and
+      the like its label, and ``X_weak_label`` or ``X_scribble`` its weak label, see
       :py:func:`sizeloss_monai.data.names.read_folder`. Formats are NIfTI, MetaImage and NRRD.
 
     If a case has several labels, one is taken and a warning names the others.

@@ -11,7 +11,7 @@ def slices(annotated: set[int], depth: int = 20, by_volume: bool = False) -> Sli
     for index in annotated:
         weak_label[0, 1, 1, index] = 0
     volume = {"weak_label": weak_label, "case": "a"}
-    return SliceDataset([volume], lambda item: item, progress=False, by_volume=by_volume)
+    return SliceDataset([volume], lambda item: item, progress=False, per="volume" if by_volume else "slice")
 
 
 def test_share_of_annotated_slices() -> None:
