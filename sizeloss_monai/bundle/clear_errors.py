@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import ast
 import errno
 import logging
+import re
 import sys
 import threading
 from collections.abc import Iterator
@@ -38,6 +40,10 @@ def _clear_message(error: BaseException | None) -> str | None:
         if isinstance(cause, CLEAR_ERRORS):
             return f"{type(cause).__name__}: {cause}"
     for cause in reversed(chain):
+        # SaveImage raises an error with the writers' traces in its text instead of theirs
+        told = re.search(r"Error: \[Errno (\d+)\] ([^:\n]+): ('[^\n]+')\s*$", str(cause))
+        if isinstance(cause, RuntimeError) and told:
+            cause = OSError(int(told[1]), told[2], ast.literal_eval(told[3]))
         if isinstance(cause, OSError) and cause.errno in MACHINE_ERRORS:
             named = repr(cause.filename) if cause.filename else "of the run"
             return f"OutputDirError: cannot read or write the file {named}: {cause.strerror}."

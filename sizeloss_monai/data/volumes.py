@@ -127,7 +127,7 @@ def grid_findings(label: MetaTensor, image: MetaTensor, where: Place, image_key:
     apart = of_image.apart_mm(of_label)
     if apart is None:
         return []
-    found = f"voxels up to {apart:.4g} mm away from those of '{image_key}'"
+    found = f"an affine that puts voxels up to {apart:.4g} mm away from those of '{image_key}'"
     return [where.error("affine", found, "the same grid (export it again, with the scan as reference volume)")]
 
 

@@ -1,12 +1,10 @@
-"""DICOM series in, DICOM segmentations out. Needs the extra ``[dicom]``."""
+"""Segments DICOM series and writes DICOM segmentations. Needs the extra ``[dicom]``."""
 
-from sizeloss_monai.dicom.description import BundleDescription, SegmentDescription
+from sizeloss_monai.dicom.classes import BundleDescription, Quality, SegmentDescription, SegmentQuality, assess_quality
 from sizeloss_monai.dicom.instances import FolderContents, Instance, Unused, find_instances, read_instances
-from sizeloss_monai.dicom.quality import Quality, SegmentQuality, assess_quality
 from sizeloss_monai.dicom.segmentation import make_segmentation, source_headers
 from sizeloss_monai.dicom.segmenter import DicomSegmenter, SegmentedPhase
-from sizeloss_monai.dicom.series import pick_series, series_token, split_phases, unused_files
-from sizeloss_monai.dicom.volume import read_volume
+from sizeloss_monai.dicom.series import pick_series, read_volume, series_token, split_phases, unused_files
 
 __all__ = [
     "BundleDescription",

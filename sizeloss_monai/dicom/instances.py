@@ -43,7 +43,7 @@ __all__ = [
 
 logger = logging.getLogger(__name__)
 
-_DERIVED = ("SEG", "SR", "PR", "KO", "RTSTRUCT", "DOC", "REG", "FID", "RWV")  # modalities that hold no scan
+_DERIVED = ("SEG", "SR", "PR", "KO", "RTSTRUCT", "DOC", "REG", "FID", "RWV")  # modalities without a scan
 _SCANNERS = (MRImageStorage, CTImageStorage, PositronEmissionTomographyImageStorage)
 _IDENTITY = {
     "SOPClassUID": "SOP Class UID",
@@ -52,12 +52,12 @@ _IDENTITY = {
     "SeriesInstanceUID": "Series Instance UID",
 }
 _PIXEL_KEYWORDS = ("PixelData", "FloatPixelData", "DoubleFloatPixelData")
-_HEAD = 1024  # bytes that tell what a file is
-_MAX_SLICE_BYTES = 1 << 30  # a slice that claims to be larger is damaged; it must not be allocated
+_HEAD = 1024  # first bytes, which show the type of a file
+_MAX_SLICE_BYTES = 1 << 30  # a larger slice is damaged and must not be allocated
 _DICOM_SUFFIXES = {".dcm", ".dicom", ".dic", ".dc3", ".ima", ".mr", ".ct", ".acr"}
 _NEVER_SLICES = {"dicomdir", "thumbs.db", "desktop.ini", "lockfile", "version"}
 _ALIASES = {"UTF8": "ISO_IR 192", "ISO88591": "ISO_IR 100", "LATIN1": "ISO_IR 100"}
-_EXTENSIONS = {f"ISO 2022 IR {number}" for number in (58, 87, 149, 159)}  # never the first: that is ASCII
+_EXTENSIONS = {f"ISO 2022 IR {number}" for number in (58, 87, 149, 159)}  # never the first term: that is ASCII
 _SIGNATURES = {
     b"\xff\xd8\xff": "a JPEG picture",
     b"\x89PNG": "a PNG picture",
@@ -80,7 +80,7 @@ class Instance:
     Args:
         path: of the file.
         header: its data set without pixel data, every text decoded.
-        problem: what is wrong with its pixel data, or with how their values are scaled; None if nothing is.
+        problem: what is wrong with its pixel data or with their rescale values; None if they can be used.
     """
 
     path: Path
@@ -89,11 +89,11 @@ class Instance:
 
 
 class Unused(NamedTuple):
-    """A file that was found and is not used.
+    """A file that was found but not used.
 
     Args:
-        path: of the file, or of a folder that was read by another name.
-        reason: why it is not used.
+        path: of the file, or of a folder that was read under another name.
+        reason: why it was not used.
     """
 
     path: Path
@@ -102,7 +102,7 @@ class Unused(NamedTuple):
 
 @dataclass(frozen=True)
 class FolderContents:
-    """What a folder holds.
+    """The contents of a folder.
 
     Args:
         instances: sorted by their SOP Instance UID.
@@ -114,11 +114,11 @@ class FolderContents:
 
 
 class _UnreadableError(Exception):
-    """A file that is not a DICOM file, or is damaged; the message says what was found.
+    """A file is not a DICOM file, or is damaged.
 
     Args:
         reason: what was found.
-        dicom: whether its first bytes say that it is a DICOM file; None where they say nothing.
+        dicom: whether its first bytes are those of a DICOM file; None where they do not show it.
     """
 
     def __init__(self, reason: str, *, dicom: bool | None = None) -> None:
@@ -127,12 +127,12 @@ class _UnreadableError(Exception):
 
 
 def data_error(message: str) -> DataError:
-    """An error in one line, whatever the file names and values hold that it quotes."""
+    """An error in one line, whatever characters its file names and values hold."""
     return DataError("".join(character if character.isprintable() else "?" for character in message))
 
 
 def read_instances(path: str | Path | Iterable[str | Path]) -> list[Instance]:
-    """Read the headers of the DICOM files of a folder; the files that are not used go to the log.
+    """Read the headers of the DICOM files of a folder, and log the files that are not used.
 
     Args:
         path: see :py:func:`find_instances`.
@@ -153,18 +153,18 @@ def read_instances(path: str | Path | Iterable[str | Path]) -> list[Instance]:
 def find_instances(path: str | Path | Iterable[str | Path]) -> FolderContents:
     """Read the headers of the DICOM files of a folder and its sub-folders, linked ones too.
 
-    A file's pixels are looked at only so far as to say whether all are there. A file without preamble and file meta
-    information is read too, where it holds an image. A file that cannot be read and could be a slice, by its name and
-    its first bytes, is an error: the series would be incomplete.
+    Of a file's pixels only the length is checked. An image without preamble and file meta information is read too. A
+    file that cannot be read but could be a slice, by its name and its first bytes, is an error: without it the series
+    would be incomplete.
 
     Args:
-        path: a folder, or the files themselves. Names and their order mean nothing.
+        path: a folder, or the files themselves. Names and their order do not matter.
 
     Returns:
-        The instances, and the files that are not used. The same instance in two equal files is one.
+        The instances, and the files that are not used. Two equal files of one instance count once.
 
     Raises:
-        DataError: when there is no DICOM file, two files of one instance differ, a file that could be a slice cannot
+        DataError: when DICOM files are missing, two files of one instance differ, a file that could be a slice cannot
             be read, or an image lacks one of its UIDs.
     """
     unused: list[Unused] = []
@@ -215,35 +215,35 @@ def find_instances(path: str | Path | Iterable[str | Path]) -> FolderContents:
 
 
 def is_scan(header: Dataset) -> bool:
-    """Whether a DICOM object is an image of a scan, and not a segmentation, a report or the like."""
+    """Whether a DICOM object is an image of a scan, not a segmentation, a report or the like."""
     sop_class = UID(str(header.get("SOPClassUID") or ""))
-    if sop_class in _SCANNERS:  # whatever the modality says: no slice is lost to a wrong one
+    if sop_class in _SCANNERS:  # even where the modality is wrong: no slice must be lost
         return True
     if sop_class.keyword:
         image = sop_class.keyword.endswith("ImageStorage")
-    else:  # private or damaged: any element that describes pixels makes it one
+    else:  # a private or damaged class: an element that describes pixels makes it an image
         image = not sop_class.is_valid or len(header.group_dataset(0x0028)) > 0
     return image and header.get("Modality") not in _DERIVED
 
 
 def missing_uids(header: Dataset) -> list[str]:
-    """Names of the UIDs that an instance must have and has not."""
+    """Names of the UIDs that an instance must have but lacks."""
     return [name for keyword, name in _IDENTITY.items() if not str(header.get(keyword) or "").strip()]
 
 
 def decode_elements(dataset: Dataset, inherited: Sequence[str] = ()) -> list[str]:
     """Decode every element of a data set in place, at any depth; its character set becomes UTF-8.
 
-    Elements whose value is not what their type says, such as a weight of "80 kg", are removed: where one of them is
-    needed, its absence is the error. Of several values where the standard has one, the first stays; several UIDs are
-    removed. A character set that is misspelt or unknown does not stop the decoding.
+    An element whose value contradicts its type, such as a weight of "80 kg", is removed; where it is needed, a later
+    check finds that it is missing. Where the standard allows one value and the file has several, the first stays;
+    several UIDs are removed. A misspelt or unknown character set does not stop the decoding.
 
     Args:
         dataset: as it was read.
         inherited: the character set of the data set around it.
 
     Returns:
-        Keywords of the elements that were removed, those in sequences not counted.
+        Keywords of the removed elements, without those inside sequences.
     """
     terms = _character_set(dataset, inherited)
     dataset.pop("SpecificCharacterSet", None)
@@ -256,7 +256,7 @@ def decode_elements(dataset: Dataset, inherited: Sequence[str] = ()) -> list[str
             if element.VR == "SQ":
                 for item in element.value:
                     decode_elements(item, terms)
-                    del item.SpecificCharacterSet  # it inherits the outer one's
+                    del item.SpecificCharacterSet  # it inherits that of the outer data set
             elif element.VM > 1 and not tag.is_private and dictionary_VM(tag) == "1":
                 element.value = _single(element)
             if element.VR in ("DS", "IS"):
@@ -272,7 +272,7 @@ def decode_elements(dataset: Dataset, inherited: Sequence[str] = ()) -> list[str
 def _single(element: DataElement) -> Any:
     """The first of several values."""
     if element.VR == "UI":
-        raise ValueError("several UIDs")  # none of them can be trusted
+        raise ValueError("several UIDs")  # which one is right is unknown
     return element.value[0]
 
 
@@ -309,7 +309,7 @@ def _read(file: Path) -> Instance:
         raise _UnreadableError(f"a file that cannot be opened ({err.strerror})") from err
     if not head:
         raise _UnreadableError("an empty file")
-    # what matters is checked by name, and no value belongs into a log or a warning
+    # later checks name what matters; no value may show in a log or a warning
     with disable_value_validation(), warnings.catch_warnings():
         warnings.simplefilter("ignore")
         try:
@@ -324,7 +324,7 @@ def _read(file: Path) -> Instance:
             raise _UnreadableError("a DICOM file without any element", dicom=True)
         removed = decode_elements(dataset)
         problem = _pixel_problem(dataset)
-        for keyword in {"RescaleSlope", "RescaleIntercept"} & set(removed):  # GDCM would take another number for it
+        for keyword in {"RescaleSlope", "RescaleIntercept"} & set(removed):  # GDCM would use another number
             problem = problem or f"a {keyword} that is not a number"
         for keyword in _PIXEL_KEYWORDS:
             if keyword in dataset:
@@ -333,7 +333,7 @@ def _read(file: Path) -> Instance:
 
 
 def _read_without_preamble(file: Path, head: bytes) -> FileDataset:
-    """The data set of a file that begins with its first element, in the byte order and encoding that shows there."""
+    """The data set of a file that begins with its first element, which shows byte order and encoding."""
     beginning = re.match(rb"(?:\x08\0|\x02\0|\0\x08|\0\x02)", head)  # group 8 or 2, little or big endian
     try:
         if beginning is None:
@@ -352,19 +352,19 @@ def _read_without_preamble(file: Path, head: bytes) -> FileDataset:
 
 
 def _no_dicom(head: bytes) -> _UnreadableError:
-    """The error on a file that is not a DICOM file, by its first bytes."""
+    """The error for a file that is not a DICOM file, by its first bytes."""
     for signature, kind in _SIGNATURES.items():
         if head.startswith(signature):
             return _UnreadableError(kind, dicom=False)
     text = head.decode("utf-8", errors="replace")
-    text = text[:-1] if len(head) == _HEAD else text  # a character may be cut
+    text = text[:-1] if len(head) == _HEAD else text  # the last character may be cut
     if "\N{REPLACEMENT CHARACTER}" not in text and re.sub(r"[\r\n\t]", "", text).isprintable():
         return _UnreadableError("a text", dicom=False)
     return _UnreadableError("a file that is not a DICOM file, or has lost its beginning")
 
 
 def _could_be_slice(name: str, dicom: bool | None) -> bool:
-    """Whether a file that cannot be read may have been a slice: by its first bytes, a suffix of DICOM, or no suffix."""
+    """Whether an unreadable file may be a slice: by its first bytes, or by a suffix of DICOM or none."""
     name = name.lower()
     if name.startswith("._") or name in _NEVER_SLICES:
         return False
@@ -374,7 +374,7 @@ def _could_be_slice(name: str, dicom: bool | None) -> bool:
 
 
 def _pixel_problem(dataset: FileDataset) -> str | None:
-    """What is wrong with the length of the pixel data; that of compressed ones shows when they are decoded."""
+    """What is wrong with the length of the pixel data. Compressed pixels are checked when they are decoded."""
     if "PixelData" not in dataset:
         return "no pixel data"
     syntax = UID(dataset.file_meta.get("TransferSyntaxUID", ""))
@@ -392,7 +392,7 @@ def _pixel_problem(dataset: FileDataset) -> str | None:
 
 
 def _character_set(dataset: Dataset, inherited: Sequence[str]) -> list[str]:
-    """The known terms of a character set (PS3.3 C.12.1.1.2), their spelling put right; the others are left out."""
+    """The known terms of a character set (PS3.3 C.12.1.1.2), with their spelling corrected."""
     if "SpecificCharacterSet" not in dataset:
         return list(inherited)
     try:

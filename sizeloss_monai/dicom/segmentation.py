@@ -17,15 +17,15 @@ from pydicom.sr.codedict import codes
 from pydicom.valuerep import DA, DS, TM, validate_value
 
 import sizeloss_monai
-from sizeloss_monai.dicom.description import SegmentDescription
+from sizeloss_monai.dicom.classes import SegmentDescription
 from sizeloss_monai.dicom.instances import Instance, decode_elements
-from sizeloss_monai.dicom.series import numbers_of, usual_numbers
+from sizeloss_monai.dicom.series import numbers_of, phase_grid, usual_numbers
 
 __all__ = ["make_segmentation", "source_headers"]
 
 logging.getLogger("highdicom").setLevel(logging.ERROR)  # its warnings quote the patient's name
 
-# of type 2 in the modules that a segmentation takes over: patient, study, frame of reference
+# type 2 attributes of the modules that a segmentation copies: patient, study, frame of reference
 _KEPT = ("PatientID", "PatientName", "AccessionNumber", "StudyID")
 _TYPE_2 = (
     *_KEPT,
@@ -51,19 +51,19 @@ def make_segmentation(
 ) -> hd.seg.Segmentation:
     """Make the segmentation of a phase.
 
-    Patient, study and frame of reference are those of the series, and every source instance is referred to. Its
-    UIDs follow from the source instances and the model: the same input gives the same segmentation, which a PACS
-    then keeps once. What the source lacks is empty or computed, see :py:func:`source_headers`; texts are in UTF-8.
+    It copies patient, study and frame of reference from the series, and refers to every source instance. Its UIDs
+    follow from the source instances and the model: the same input gives the same UIDs, so that a PACS keeps the
+    segmentation once. What the source lacks is empty or computed, see :py:func:`source_headers`. Texts are in UTF-8.
 
     Args:
         phase: the slices in order, see :py:func:`split_phases`.
-        mask: ``[x, y, z]`` integer class ids on their grid: columns, rows, slices.
-        segments: what each class is.
+        mask: ``[x, y, z]`` integer class ids on the grid of the slices: columns, rows, slices.
+        segments: the classes.
         model: name of the bundle.
         model_version: of the bundle.
         weights_sha256: of the checkpoint.
         description: of the series, its first 64 characters.
-        number: of the phase, from 1: phases are instances of one series.
+        number: of the phase, from 1. All phases are instances of one series.
 
     Returns:
         The object, binary, with a frame for each slice and class.
@@ -75,7 +75,7 @@ def make_segmentation(
     algorithm = hd.AlgorithmIdentificationSequence(
         name=model, family=codes.DCM.ArtificialIntelligence, version=model_version, source="sizeloss_monai"
     )
-    # the source's values stay as they are, even malformed ones; warnings of them would tell the patient's name
+    # malformed values of the source stay as they are; warnings about them would show the patient's name
     with disable_value_validation(), warnings.catch_warnings():
         warnings.simplefilter("ignore")
         return hd.seg.Segmentation(
@@ -105,23 +105,23 @@ def make_segmentation(
             device_serial_number=weights_sha256[:16],
             content_description=f"{model} {model_version}"[:64],
             content_label="SEGMENTATION",
-            omit_empty_frames=False,  # readers then see the whole grid, even of an empty mask
+            omit_empty_frames=False,  # so that readers see the whole grid, even where the mask is empty
             series_description=description[:64],
         )
 
 
 def source_headers(headers: Sequence[Dataset]) -> list[Dataset]:
-    """The headers of a series as a segmentation may take them over, where the source's cannot be taken as they are.
+    """The headers of a series, corrected so that a segmentation can copy them.
 
-    - Every attribute of type 2 that a segmentation takes over is there: what the first header lacks comes from
-      another slice, or is empty. Dates, times and a sex that are none, as anonymisers leave them, become empty.
-    - Optional attributes whose value breaks the rules of its type, such as an age of ``"45"``, are left out.
-    - Pixel spacing and orientation are the same numbers in all slices, those that most have.
-    - The distance between slices comes from their positions, and so does a slice thickness that is missing.
-    - There is one frame of reference (PS3.3 C.7.4.1).
+    - They have every attribute of type 2 that a segmentation copies. What the first header lacks comes from another
+      slice, or is empty. Invalid dates, times and sexes, as anonymisers leave them, become empty.
+    - They lack optional attributes whose value breaks the rules of its type, such as an age of ``"45"``.
+    - All slices have the pixel spacing and the orientation that most slices have.
+    - The distance between slices comes from their positions, as does a missing slice thickness.
+    - All slices have one frame of reference (PS3.3 C.7.4.1).
 
     Args:
-        headers: of the slices of one series, in any order; they stay as they are, except that their texts are decoded.
+        headers: of the slices of one series, in any order. Their texts are decoded; nothing else changes in them.
 
     Returns:
         Copies.
@@ -132,12 +132,12 @@ def source_headers(headers: Sequence[Dataset]) -> list[Dataset]:
 
 
 def _source_headers(headers: Sequence[Dataset]) -> list[Dataset]:
-    """As `source_headers`, with the warnings of pydicom."""
+    """As `source_headers`; pydicom may warn."""
     shown = [_presentable(header) for header in headers]
     first = shown[0]
     taken = {keyword: _first_value(shown, keyword) for keyword in (*_TYPE_2, "FrameOfReferenceUID")}
     taken["FrameOfReferenceUID"] = taken["FrameOfReferenceUID"] or _uid("frame of reference", first.SeriesInstanceUID)
-    spacing = _distance(shown)
+    spacing = phase_grid(headers).spacing[2]
     grid = {keyword: usual_numbers(headers, keyword) for keyword in ("PixelSpacing", "ImageOrientationPatient")}
     for header in shown:
         for keyword, value in taken.items():
@@ -158,7 +158,7 @@ def _uid(*parts: str) -> hd.UID:
 
 
 def _presentable(header: Dataset) -> Dataset:
-    """A copy of a header without values that break the rules of their type, except for who the patient is."""
+    """A copy of a header without values that break the rules of their type; the patient's name and id stay."""
     decode_elements(header)
     shown = Dataset()
     shown.file_meta = header.file_meta
@@ -171,7 +171,7 @@ def _presentable(header: Dataset) -> Dataset:
 
 
 def _is_valid(element: DataElement) -> bool:
-    """Whether the value of an element may stand in a file by the rules of its type (PS3.5 6.2)."""
+    """Whether the value of an element follows the rules of its type (PS3.5 6.2)."""
     values = element.value if element.VM > 1 else [element.value]
     try:
         for value in values:
@@ -187,28 +187,20 @@ def _is_valid(element: DataElement) -> bool:
 
 
 def _first_value(headers: Sequence[Dataset], keyword: str) -> Any:
-    """The first header's value of an attribute, or else another's; empty where none has one."""
+    """An attribute's value in the first header that has one; empty where all lack it."""
     values = (header.get(keyword) for header in headers)
     return next((value for value in values if value is not None and str(value).strip()), "")
 
 
-def _distance(headers: Sequence[Dataset]) -> float:
-    """The distance between neighbouring slices in mm, by their positions."""
-    cosines = usual_numbers(headers, "ImageOrientationPatient")
-    normal = np.cross(cosines[:3], cosines[3:])
-    heights = np.array([numbers_of(header, "ImagePositionPatient") for header in headers]) @ normal
-    return float(np.ptp(heights) / np.linalg.norm(normal) / (len(headers) - 1))
-
-
 def _series_number(header: Dataset) -> int:
-    """The number of the segmentation's series: the source's and 1000, where that is a number of the right type."""
+    """The number of the segmentation's series: the source's plus 1000, or 1000 where that number is not valid."""
     numbers = numbers_of(header, "SeriesNumber")
     number = 1000 + int(numbers[0]) if len(numbers) == 1 and numbers[0] > 0 else 1000
     return number if number < 1 << 31 else 1000
 
 
 def _replace(header: Dataset, keyword: str, value: Any) -> None:
-    """Give a copy of a header another element; to set its value would change the original's, which it shares."""
+    """Replace an element in a copy of a header. Setting its value would change the original: both share the element."""
     if keyword in header:
         delattr(header, keyword)
     setattr(header, keyword, value)

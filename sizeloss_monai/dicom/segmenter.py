@@ -1,4 +1,4 @@
-"""A bundle, loaded once, that segments DICOM series."""
+"""Segments DICOM series with a bundle that is loaded once."""
 
 from __future__ import annotations
 
@@ -19,29 +19,27 @@ from pydicom.config import disable_value_validation
 from sizeloss_monai.bundle.as_typed import literal
 from sizeloss_monai.bundle.config_check import ConfigError
 from sizeloss_monai.bundle.output_dir import check_checkpoint
-from sizeloss_monai.data.grid import MM3_PER_ML, voxel_volume
+from sizeloss_monai.data.grid import MM3_PER_ML
 from sizeloss_monai.data.whole_files import whole_file
-from sizeloss_monai.dicom.description import BundleDescription
+from sizeloss_monai.dicom.classes import BundleDescription, Quality, assess_quality
 from sizeloss_monai.dicom.instances import Instance, read_instances
-from sizeloss_monai.dicom.quality import Quality, assess_quality
 from sizeloss_monai.dicom.segmentation import make_segmentation
-from sizeloss_monai.dicom.series import pick_series, series_token, split_phases
-from sizeloss_monai.dicom.volume import read_volume
+from sizeloss_monai.dicom.series import phase_grid, pick_series, read_volume, series_token, split_phases
 
 __all__ = ["DicomSegmenter", "SegmentedPhase"]
 
-_FOUND = "found"  # the key of the mask before connected components were removed
+_FOUND = "found"  # key of the mask before connected components are removed
 
 
 @dataclass(frozen=True)
 class SegmentedPhase:
-    """What comes out for one phase of a series.
+    """The result for one phase of a series.
 
     Args:
         segmentation: the DICOM Segmentation object.
-        summary: volumes, bounds and the verdict, for JSON. It names the series by its UIDs, nothing of the patient.
+        summary: volumes, bounds and the verdict, for JSON. It holds the series' UIDs and no data of the patient.
         mask: ``[x, y, z]`` class ids on the series' grid, with its affine (RAS, mm).
-        seconds: of ``read``, ``inference`` and ``write``.
+        seconds: spent on ``read``, ``inference`` and ``write``.
     """
 
     segmentation: hd.seg.Segmentation
@@ -53,18 +51,18 @@ class SegmentedPhase:
         """Write the segmentation.
 
         Args:
-            path: of the DICOM file.
+            path: of the DICOM file, which is replaced if it exists.
         """
-        # it keeps the source's UIDs, which may be malformed, and no log repeats them
+        # the source's UIDs may be malformed; a warning would repeat them in the log
         with disable_value_validation(), whole_file(path) as part:
             self.segmentation.save_as(part, enforce_file_format=True)
 
 
 class DicomSegmenter:
-    """Segment DICOM series with a bundle, by the inference workflow that its ``configs/inference.yaml`` describes.
+    """Segment DICOM series by the inference workflow of a bundle, ``configs/inference.yaml``.
 
-    The workflow's own evaluator predicts, with its preprocessing, inferer and postprocessing; only the first step,
-    reading, and the last, saving, are DICOM's. What the classes are is in ``configs/dicom.yaml``.
+    The workflow's own evaluator predicts, with its preprocessing, inferer and postprocessing. Only its first step,
+    reading, and its last, saving, are replaced. ``configs/dicom.yaml`` describes the classes.
 
     Example::
 
@@ -76,13 +74,13 @@ class DicomSegmenter:
     Args:
         bundle_dir: the bundle's folder.
         checkpoint: the weights; the bundle's own by default.
-        device: such as ``"cuda:0"``; the bundle's choice by default.
+        device: such as ``"cuda:0"``; the bundle chooses by default.
         overrides: further values of the config, such as ``{"pixdim": [1.5, 1.5, -1.0]}``.
 
     Raises:
         FileNotFoundError: when the bundle has no inference or DICOM config.
-        OutputDirError: when there are no weights, or they are of another network.
-        ConfigError: when the DICOM config cannot be used with the network.
+        OutputDirError: when the weights are missing or belong to another network.
+        ConfigError: when the DICOM config is wrong or does not fit the network.
     """
 
     def __init__(
@@ -115,7 +113,7 @@ class DicomSegmenter:
         if num_classes != len(self.description.segments) + 1:
             raise ConfigError(
                 f"dicom.yaml: found {len(self.description.segments)} segments, expected {num_classes - 1}: "
-                "one for each class of the network but the background."
+                "one for each class of the network except the background."
             )
         check_checkpoint(weights, parser.get_parsed_content("network"), num_classes)
         self.model = Path(bundle_dir).resolve().name
@@ -128,20 +126,20 @@ class DicomSegmenter:
         self.evaluator = parser.get_parsed_content("evaluator")
         self.dataset = parser.get_parsed_content("dataset")
         for loader in parser.get_parsed_content("handlers"):
-            loader(self.evaluator)  # once, not at every run
+            loader(self.evaluator)  # loads the weights once, not at every run
 
     def segment(self, source: str | Path | Iterable[str | Path], series_uid: str | None = None) -> list[SegmentedPhase]:
         """Segment every phase of a series.
 
         Args:
-            source: the folder that holds it, or its files. Names and order of the files mean nothing.
-            series_uid: the Series Instance UID, needed only when there are several series of images.
+            source: the folder with the series, or its files. Names and order of the files do not matter.
+            series_uid: the Series Instance UID. It is needed only where there are several series of images.
 
         Returns:
-            One result a phase, in their order in time; a single one unless the series is a cine.
+            One result for each phase, in the order of time; only a cine series has several.
 
         Raises:
-            DataError: when the series cannot be used; the message says what was found and what was expected.
+            DataError: when the series cannot be used.
         """
         start = time.perf_counter()
         series = pick_series(read_instances(source), series_uid)
@@ -152,13 +150,13 @@ class DicomSegmenter:
 
         Args:
             series: its instances, see :py:func:`pick_series`.
-            seconds: that went into reading the headers.
+            seconds: spent on reading the headers.
 
         Returns:
-            As of :py:meth:`segment`.
+            As :py:meth:`segment`.
 
         Raises:
-            DataError: when the series cannot be used; the message says what was found and what was expected.
+            DataError: when the series cannot be used.
         """
         start = time.perf_counter()
         phases = split_phases(series, self.description.modality)
@@ -178,18 +176,18 @@ class DicomSegmenter:
         self.evaluator.run()
         (output,) = self.evaluator.state.output
         self.dataset.data = [{}]
-        self.evaluator.state.output = None  # holds the volume
+        self.evaluator.state.output = None  # it holds the volume
         return output["pred"][0], np.asarray(output[_FOUND][0]).astype(np.uint8)
 
     def _segment(self, phase: Sequence[Instance], number: int, count: int, seconds: float) -> SegmentedPhase:
-        """Segment one phase of `count`; `seconds` went into reading its headers."""
+        """Segment one of `count` phases; `seconds` were spent on reading its headers."""
         started = time.perf_counter()
         image = read_volume(phase)
         read = time.perf_counter()
         mask, found = self.predict(image)
         inferred = time.perf_counter()
         ids = np.asarray(mask.cpu()).astype(np.uint8)
-        voxel_ml = voxel_volume(mask.affine).item() / MM3_PER_ML
+        voxel_ml = phase_grid([instance.header for instance in phase]).voxel_mm3 / MM3_PER_ML
         quality = assess_quality(ids, found, voxel_ml, self.description.segments, self.description.reject_factor)
         segmentation = make_segmentation(
             phase,
@@ -215,7 +213,7 @@ class DicomSegmenter:
         number: int,
         count: int,
     ) -> dict[str, Any]:
-        """What a person or a program wants to know beside the mask."""
+        """The summary of a phase, see `SegmentedPhase`."""
         first = phase[0].header
         frames = len({str(instance.header.get("FrameOfReferenceUID", "")) for instance in phase})
         return {
@@ -250,19 +248,19 @@ class DicomSegmenter:
 
 
 def _series_description(model: str, quality: Quality) -> str:
-    """The verdict where every viewer shows it."""
+    """The description of the series, which every viewer shows: it holds the verdict."""
     if quality.verdict == "pass":
         return f"{model}: PASS"
     return f"{quality.verdict.upper()}: {'; '.join(quality.reasons)}"
 
 
 def _without(compose: Compose, kind: type) -> None:
-    """Take the transforms of a kind away."""
+    """Remove the transforms of a kind."""
     compose.transforms = tuple(transform for transform in compose.transforms if not isinstance(transform, kind))
 
 
 def _keep_what_was_found(postprocessing: Compose) -> None:
-    """Copy the prediction before connected components are removed, or at the end if none are."""
+    """Copy the prediction before connected components are removed, or at the end if they are kept."""
     kinds = [isinstance(transform, KeepLargestConnectedComponentd) for transform in postprocessing.transforms]
     index = kinds.index(True) if any(kinds) else len(kinds)
     transforms = list(postprocessing.transforms)

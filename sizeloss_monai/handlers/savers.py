@@ -12,7 +12,6 @@ import numpy as np
 import torch
 from ignite.engine import Engine, Events
 from monai.data import MetaTensor
-from monai.transforms import SaveImage
 from monai.utils import ensure_tuple
 from numpy.typing import NDArray
 
@@ -61,9 +60,6 @@ class MasksSaver:
                 raise DataError(f"case '{case}', key 'case': expected a name that a file can have, its mask's.")
         self.target_ids = {str(label_id): class_id for label_id, class_id in classes.class_of.items()}
         self.probability_key = probability_key
-        self.save = SaveImage(
-            output_ext=".nii.gz", output_dtype=np.uint8, resample=False, print_log=False, writer=MaskWriter
-        )
         self.cases: list[dict[str, Any]] = []
 
     def attach(self, engine: Engine) -> None:
@@ -96,7 +92,11 @@ class MasksSaver:
             case = str(item["case"])
             given = self.items[case]
             mask = output[self.probability_key].argmax(dim=0, keepdim=True)
-            self.save(mask, filename=self.save_dir / "masks" / case)
+            # not by SaveImage, which hides what a full disk says in the text of another error
+            writer = MaskWriter(output_dtype=np.uint8)
+            writer.set_data_array(mask)
+            writer.set_metadata(mask.meta, resample=False)
+            writer.write(self.save_dir / "masks" / f"{case}.nii.gz")
             self.cases.append(
                 {
                     "case": case,

@@ -85,7 +85,7 @@ class AnnotationToTargetsd(Transform):
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
         """
         Args:
-            data: an item as :func:`~sizeloss_monai.datalist.entries` makes it, loaded.
+            data: an item as :func:`~sizeloss_monai.datalist.annotated_items` makes it, loaded.
 
         Returns:
             A copy with weak label and bounds, float32, ``[num_classes, 2, D]`` (``[num_classes, 2]`` where not

@@ -11,6 +11,7 @@ from pydicom.encaps import encapsulate
 from pydicom.uid import JPEGLSLossless
 
 from sizeloss_monai.dicom import pick_series, read_instances, read_volume, series_token, split_phases
+from sizeloss_monai.dicom.series import phase_grid
 from sizeloss_monai.errors import DataError
 from tests.support.dicom_series import NORMAL, some_pixels, write_series
 
@@ -31,6 +32,16 @@ def test_volume_is_what_simpleitk_reads(tmp_path):
     for index in ([0, 0, 0], [9, 11, 4], [3, 7, 2]):
         expected = np.array(image.TransformIndexToPhysicalPoint(index)) * [-1, -1, 1]  # LPS to RAS
         np.testing.assert_allclose((np.asarray(volume.affine) @ [*index, 1])[:3], expected, atol=1e-4)
+
+
+def test_the_grid_of_a_phase_needs_no_order(tmp_path):
+    (phase,) = phases_of(write_series(tmp_path, ARRAY))
+    headers = [instance.header for instance in phase]
+    grid = phase_grid(headers)
+    np.testing.assert_array_equal(grid.affine, np.asarray(read_volume(phase).affine))
+    np.testing.assert_array_equal(grid.affine, phase_grid([headers[i] for i in (3, 0, 4, 1, 2)]).affine)
+    assert grid.shape == (10, 12, 5)
+    np.testing.assert_allclose([*grid.spacing, grid.voxel_mm3], [1.25, 1.5, 8, 15])
 
 
 def test_file_names_and_instance_numbers_mean_nothing(tmp_path):

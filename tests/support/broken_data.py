@@ -207,8 +207,8 @@ BROKEN: dict[str, tuple[Broken, list[str]]] = {
     "affine": (
         change("c_label.nii.gz", keep, moved()),
         [
-            "error: case 'c', key 'label': found voxels up to 5 mm away from those of 'image', expected the same grid "
-            "(export it again, with the scan as reference volume)"
+            "error: case 'c', key 'label': found an affine that puts voxels up to 5 mm away from those of 'image', "
+            "expected the same grid (export it again, with the scan as reference volume)"
         ],
     ),
     "singular affine": (

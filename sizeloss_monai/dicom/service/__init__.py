@@ -1,19 +1,19 @@
 """A service beside a PACS: receives series by C-STORE, segments them, and stores the segmentations by DICOMweb.
 
-The spool on the disk is the only state: what was acknowledged to the sender is there, whatever ends the process.
+The spool on the disk is the only state: it holds every instance that the service acknowledged, whatever ends the
+process.
 
-- ``config``: what a site sets, checked.
-- ``spool``: what was received and not yet done, and what was done.
+- ``config``: reads and checks the settings of a site.
 - ``receiver``: the storage SCP, which fills the spool.
-- ``pacs``: QIDO-RS and STOW-RS.
-- ``worker``: one series, from the spool to the PACS.
-- ``run``: all of them together.
+- ``spool``: the series that wait, and the memory of those done.
+- ``worker``: brings one series at a time from the spool to the PACS, and runs all parts together.
+- ``pacs``: the PACS by QIDO-RS and STOW-RS.
 - ``log``: the log without patient data.
 """
 
 from __future__ import annotations
 
 from sizeloss_monai.dicom.service.config import ServiceConfig, read_config
-from sizeloss_monai.dicom.service.run import run_service
+from sizeloss_monai.dicom.service.worker import run_service
 
 __all__ = ["ServiceConfig", "read_config", "run_service"]

@@ -1,103 +1,125 @@
-"""The settings of the service: a YAML file, checked before anything listens."""
+"""The settings of the service: a YAML file that is checked before the service listens."""
 
 from __future__ import annotations
 
-import math
 import os
-from dataclasses import MISSING, dataclass, fields
+import re
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
-from urllib.parse import urlsplit
+from typing import Annotated, Any
 
 import yaml
+from pydantic import BaseModel, BeforeValidator, DirectoryPath, Field, HttpUrl, ValidationError, model_validator
 from pynetdicom import AllStoragePresentationContexts, sop_class
 
 from sizeloss_monai.errors import DataError
 
 __all__ = ["ServiceConfig", "read_config"]
 
-_POSITIVE = (
-    "port",
-    "max_series",
-    "max_megabytes",
-    "quiet_seconds",
-    "incomplete_seconds",
-    "keep_failed_days",
-    "keep_done_days",
-)
+
+class _UserError(ValueError):
+    """The settings of the PACS's user contradict each other; the text is the whole message, without values."""
 
 
-@dataclass(frozen=True)
-class ServiceConfig:
+def _storage_uid(name: Any) -> str | None:
+    """The UID of a storage SOP class; None if the standard has no such class."""
+    uid = getattr(sop_class, name, None) if isinstance(name, str) else None
+    return uid if uid in {context.abstract_syntax for context in AllStoragePresentationContexts} else None
+
+
+def _ae_title(value: Any) -> Any:
+    # PS3.5, 6.2: printable ASCII characters without backslash, the first and the last not blank
+    if not isinstance(value, str) or not re.fullmatch(r"(?=[^ ])[ -\[\]-~]{1,16}(?<! )", value):
+        raise ValueError("an AE title: 1 to 16 ASCII characters without backslash")
+    return value
+
+
+def _storage_class(value: Any) -> Any:
+    if _storage_uid(value) is None:
+        raise ValueError("a storage class, such as MRImageStorage")
+    return value
+
+
+def _folder(value: Any) -> str:
+    """The path of a folder, which need not exist."""
+    path = os.path.expanduser(value) if isinstance(value, (str, Path)) else ""
+    if not path or os.path.isfile(path):
+        raise ValueError("a folder")
+    return path
+
+
+def _address(value: Any) -> str:
+    """The address of a DICOMweb server; an error quotes none that may hold a password."""
+    if re.match(r"(\w+:/*)?[^/?#]*@", str(value)):
+        raise _UserError("found a user in the address, expected user_variable and password_variable")
+    try:
+        return str(HttpUrl(value)).rstrip("/")
+    except ValidationError:
+        raise ValueError("an http(s) address") from None
+
+
+# A message says what a setting must be: by the text of a ValueError, or else by the description of the field.
+_AeTitle = Annotated[str, BeforeValidator(_ae_title)]
+_StorageClass = Annotated[str, BeforeValidator(_storage_class)]
+_Positive = Annotated[float, Field(strict=True, gt=0, allow_inf_nan=False, description="a positive number")]
+_A_LIST = "a list with at least one entry"
+_A_VARIABLE = "the name of an environment variable"
+
+
+class ServiceConfig(BaseModel, frozen=True, extra="forbid", hide_input_in_errors=True):
     """What a site sets.
 
     Args:
-        ae_title: AE title of the service; associations that call another one are rejected.
-        port: port on which it listens.
+        ae_title: AE title of the service. It rejects associations that call another one.
+        port: the service listens on it.
         calling_ae_titles: AE titles that may send to it.
-        dicomweb_url: where the segmentations are stored and searched, such as ``http://127.0.0.1:8042/dicom-web``.
+        dicomweb_url: address of the PACS's DICOMweb server, such as ``http://127.0.0.1:8042/dicom-web``. The service
+            searches it and stores the segmentations there.
         bundle: folder of the bundle.
-        spool: folder for what was received and not yet done; made if need be, readable by the service's user only.
-        sop_classes: what is received, by the standard's keywords, such as ``MRImageStorage``.
+        spool: folder for the series that wait. The service makes it if needed, readable by its own user only.
+        sop_classes: SOP classes that the service receives, by the standard's keywords, such as ``MRImageStorage``.
         host: address on which it listens.
-        user_variable: name of the environment variable with the PACS's user; None for none.
+        user_variable: name of the environment variable with the PACS's user; None for no user.
         password_variable: name of the environment variable with that user's password.
         quiet_seconds: a series is complete when no instance of it came for that long.
-        incomplete_seconds: how long a series waits, after its last instance, for those which the PACS has and did not
-            send.
-        max_series: series that may wait; further ones are refused with status 0xA700, for the PACS to send later.
-        max_megabytes: of all instances in the spool (1 MB is 1e6 bytes). New series are refused from nine tenths on,
-            so that those which have begun can end.
-        keep_failed_days: how long a failed series is kept, less where the spool is full.
-        keep_done_days: how long it is remembered which instances of a series were segmented.
+        incomplete_seconds: how long a series waits, after its last instance, for instances that the PACS has and did
+            not send.
+        max_series: series that may wait. The service refuses further ones with status 0xA700; the PACS sends them
+            later.
+        max_megabytes: size of all instances in the spool (1 MB is 1e6 bytes). The service refuses new series from
+            nine tenths on, so that those which have begun can end.
+        keep_failed_days: how long the service keeps a failed series; it keeps it shorter where the spool is full.
+        keep_done_days: how long the service remembers which instances of a series it segmented.
         device: of torch, such as ``cpu``; None for the GPU where there is one.
-
-    Raises:
-        DataError: if a setting cannot be used.
     """
 
-    ae_title: str
-    port: int
-    calling_ae_titles: tuple[str, ...]
-    dicomweb_url: str
-    bundle: Path
-    spool: Path
-    sop_classes: tuple[str, ...]
-    host: str = "127.0.0.1"
-    user_variable: str | None = None
-    password_variable: str | None = None
-    quiet_seconds: float = 30.0
-    incomplete_seconds: float = 3600.0
-    max_series: int = 100
-    max_megabytes: float = 20_000.0
-    keep_failed_days: float = 7.0
-    keep_done_days: float = 90.0
-    device: str | None = None
+    ae_title: _AeTitle
+    port: int = Field(strict=True, gt=0, lt=1 << 16, description="a port, a whole number from 1 to 65535")
+    calling_ae_titles: tuple[_AeTitle, ...] = Field(min_length=1, description=_A_LIST)
+    dicomweb_url: Annotated[str, BeforeValidator(_address)]
+    bundle: Annotated[DirectoryPath, BeforeValidator(_folder)] = Field(description="an existing folder")
+    spool: Annotated[Path, BeforeValidator(_folder)]
+    sop_classes: tuple[_StorageClass, ...] = Field(min_length=1, description=_A_LIST)
+    host: str = Field(default="127.0.0.1", min_length=1, description="an address, such as 127.0.0.1")
+    user_variable: str | None = Field(default=None, description=_A_VARIABLE)
+    password_variable: str | None = Field(default=None, description=_A_VARIABLE)
+    quiet_seconds: _Positive = 30.0
+    incomplete_seconds: _Positive = 3600.0
+    max_series: int = Field(default=100, strict=True, gt=0, description="a positive whole number")
+    max_megabytes: _Positive = 20_000.0
+    keep_failed_days: _Positive = 7.0
+    keep_done_days: _Positive = 90.0
+    device: str | None = Field(default=None, description="a device, such as cpu")
 
-    def __post_init__(self) -> None:
-        for key in ("calling_ae_titles", "sop_classes"):
-            value = getattr(self, key)
-            _check(key, value, isinstance(value, (list, tuple)) and len(value) > 0, "a list with at least one entry")
-            object.__setattr__(self, key, tuple(value))
-        for title in (self.ae_title, *self.calling_ae_titles):
-            key = "ae_title" if title is self.ae_title else "calling_ae_titles"
-            _check(key, title, _is_ae_title(title), "an AE title: 1 to 16 ASCII characters without backslash")
-        for name in self.sop_classes:
-            _check("sop_classes", name, _storage_uid(name) is not None, "a storage class, such as MRImageStorage")
-        for key in _POSITIVE:
-            _check(key, getattr(self, key), _is_positive(getattr(self, key)), "a positive number")
-        for key in ("port", "max_series"):
-            _check(key, getattr(self, key), isinstance(getattr(self, key), int), "a whole number")
-        _check("port", self.port, self.port < 1 << 16, "a port from 1 to 65535")
-        _check("host", self.host, isinstance(self.host, str) and bool(self.host), "an address, such as 127.0.0.1")
-        _check("device", self.device, self.device is None or isinstance(self.device, str), "a device, such as cpu")
-        for key in ("bundle", "spool"):
-            value = getattr(self, key)
-            _check(key, value, isinstance(value, (str, Path)) and bool(str(value)), "a folder")
-            object.__setattr__(self, key, Path(value))
-        _check("bundle", str(self.bundle), self.bundle.is_dir(), "an existing folder")
-        _check("spool", str(self.spool), self.spool.is_dir() or not self.spool.exists(), "a folder")
-        self._check_pacs()
+    @model_validator(mode="after")
+    def _check_user(self) -> ServiceConfig:
+        variables = {key: getattr(self, key) for key in ("user_variable", "password_variable")}
+        if len(set(map(type, variables.values()))) > 1:
+            raise _UserError(f"{', '.join(variables)}: found one of them, expected both or neither")
+        for key, name in variables.items():
+            if name is not None and name not in os.environ:
+                raise _UserError(f"{key}: the environment variable {name} is not set")
+        return self
 
     @property
     def sop_class_uids(self) -> frozenset[str]:
@@ -106,81 +128,47 @@ class ServiceConfig:
 
     @property
     def credentials(self) -> tuple[str, str] | None:
-        """User and password of the PACS, from the environment; None if no variables are named."""
+        """User and password of the PACS, from the environment; None if the settings name no variables."""
         if not self.user_variable or not self.password_variable:
             return None
         return os.environ[self.user_variable], os.environ[self.password_variable]
 
-    def _check_pacs(self) -> None:
-        """Raise an error if the PACS cannot be called with these settings."""
-        url = self.dicomweb_url
-        _check("dicomweb_url", url, isinstance(url, str), "a http(s) address")
-        parts = urlsplit(url)
-        if "@" in parts.netloc:  # not shown: there may be a password in it
-            raise DataError("dicomweb_url: found a user in the address, expected user_variable and password_variable.")
-        _check("dicomweb_url", url, parts.scheme in ("http", "https") and parts.hostname, "a http(s) address")
-        names = (self.user_variable, self.password_variable)
-        if (names[0] is None) != (names[1] is None):
-            raise DataError("user_variable, password_variable: found one of them, expected both or neither.")
-        for key, name in zip(("user_variable", "password_variable"), names, strict=True):
-            _check(key, name, name is None or isinstance(name, str), "the name of an environment variable")
-            if name is not None and name not in os.environ:
-                raise DataError(f"{key}: the environment variable {name} is not set.")
-
 
 def read_config(path: str | os.PathLike[str]) -> ServiceConfig:
-    """The settings of a YAML file.
+    """Read the settings from a YAML file.
 
     Args:
         path: the file: a mapping from the names of `ServiceConfig`'s arguments to their values.
 
     Raises:
-        DataError: if the file is no such mapping, lacks a key, has an unknown one, or a value that cannot be used.
+        DataError: if the file holds no such mapping, lacks a key, has an unknown one, or a value cannot be used.
         OSError: if the file cannot be read.
     """
     try:
         content: Any = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
     except (yaml.YAMLError, UnicodeDecodeError) as err:
-        raise DataError(f"{path}: no YAML: {err}") from err
+        raise DataError(f"{path}: expected YAML, got: {' '.join(str(err).split())}.") from err
     if not isinstance(content, dict):
         raise DataError(f"{path}: found {type(content).__name__}, expected a mapping of settings.")
-    known = [field.name for field in fields(ServiceConfig)]
-    unknown = sorted(str(key) for key in content if key not in known)
-    if unknown:
-        raise DataError(f"{path}: found the unknown key(s) {', '.join(unknown)}, expected among {', '.join(known)}.")
-    missing = [field.name for field in fields(ServiceConfig) if field.default is MISSING and field.name not in content]
-    if missing:
-        raise DataError(f"{path}: the key(s) {', '.join(missing)} are missing.")
     try:
-        return ServiceConfig(**content)
-    except DataError as err:
-        raise DataError(f"{path}: {err}") from None
+        return ServiceConfig.model_validate(content)
+    except ValidationError as err:
+        raise DataError(f"{path}: {_told(err.errors())}") from None
 
 
-def _check(key: str, value: Any, valid: object, expected: str) -> None:
-    """Raise an error on the value of a key that is not valid."""
-    if not valid:
-        raise DataError(f"{key}: found {value!r}, expected {expected}.")
-
-
-def _is_ae_title(text: Any) -> bool:
-    """Whether the text is a value of the representation AE (PS3.5, 6.2), and no padding around it."""
-    return (
-        isinstance(text, str)
-        and 1 <= len(text) <= 16
-        and text.isascii()
-        and text.isprintable()
-        and "\\" not in text
-        and text == text.strip()
-    )
-
-
-def _is_positive(value: Any) -> bool:
-    """Whether a value is a finite number above 0 (and no bool)."""
-    return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value) and value > 0
-
-
-def _storage_uid(name: Any) -> str | None:
-    """The UID of a storage SOP class; None if no such class is known."""
-    uid = getattr(sop_class, name, None) if isinstance(name, str) else None
-    return uid if uid in {context.abstract_syntax for context in AllStoragePresentationContexts} else None
+def _told(errors: Sequence[Mapping[str, Any]]) -> str:
+    """What is wrong with the settings: with their keys, or else with each value."""
+    unknown = sorted(str(error["loc"][0]) for error in errors if error["type"] in ("extra_forbidden", "invalid_key"))
+    if unknown:
+        known = ", ".join(ServiceConfig.model_fields)
+        return f"found the unknown key(s) {', '.join(unknown)}, expected among {known}."
+    missing = [str(error["loc"][0]) for error in errors if error["type"] == "missing"]
+    if missing:
+        return f"the key(s) {', '.join(missing)} are missing."
+    sentences: dict[str, str] = {}  # by key: pydantic also counts the entries of a list that it could use
+    for error in errors:
+        key = str(error["loc"][0]) if error["loc"] else ""
+        expected = error.get("ctx", {}).get("error") or (key and ServiceConfig.model_fields[key].description)
+        said = expected if isinstance(expected, _UserError) else f"found {error['input']!r}, expected {expected}"
+        sentences.setdefault(key, f"{key}: {said}." if key else f"{said}.")
+    return " ".join(sentences.values())

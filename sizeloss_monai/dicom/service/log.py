@@ -1,6 +1,6 @@
-"""The log: one JSON object a line, without patient data.
+"""The log: one JSON object on each line, without patient data.
 
-A series is named by `series_token`, so that who knows its UID finds its lines: ``printf %s UID | sha256sum``.
+`series_token` names a series: who knows its UID finds its lines by ``printf %s UID | sha256sum``.
 """
 
 from __future__ import annotations
@@ -11,14 +11,29 @@ import re
 import sys
 import traceback
 import warnings
+from collections.abc import Sequence
 from datetime import datetime, timezone
 from pathlib import Path
 
-from sizeloss_monai.dicom.series import series_token
+from pydicom import Dataset, dcmread
 
-__all__ = ["log_event", "quiet_libraries", "redacted", "where"]
+from sizeloss_monai.dicom.instances import decode_elements
+from sizeloss_monai.dicom.series import series_token
+from sizeloss_monai.errors import DataError
+
+__all__ = ["log_event", "quiet_libraries", "read_header", "where", "without_patient"]
 
 _LOGGER = logging.getLogger(__name__)
+# a reason must not quote the values of these attributes
+_PATIENT = (
+    "PatientName",
+    "PatientID",
+    "PatientBirthDate",
+    "OtherPatientIDs",
+    "AccessionNumber",
+    "StudyID",
+    "ReferringPhysicianName",
+)
 _UID = re.compile(r"\b[0-9]+(?:\.[0-9]+){4,}\b")
 
 
@@ -29,10 +44,9 @@ def log_event(event: str, level: int = logging.INFO, **values: object) -> None:
 
 
 def quiet_libraries() -> None:
-    """Let the process write only what `log_event` writes, on stdout.
+    """Let the process write only the lines of `log_event`, on stdout.
 
-    The lines of pydicom, pynetdicom, dicomweb-client and others may quote UIDs, addresses that hold them, or the
-    values of attributes.
+    pydicom, pynetdicom, dicomweb-client and others may log UIDs, addresses that hold UIDs, or values of attributes.
     """
     handler = logging.StreamHandler(sys.stdout)
     _LOGGER.handlers = [handler]
@@ -42,14 +56,46 @@ def quiet_libraries() -> None:
     warnings.simplefilter("ignore")
 
 
-def redacted(text: str, values: list[str]) -> str:
-    """The text without UIDs, which become their tokens, and without these values of patient attributes."""
-    for value in values:
-        text = re.sub(rf"(?<!\w){re.escape(value)}(?!\w)", "***", text, flags=re.IGNORECASE)
-    return _UID.sub(lambda match: series_token(match[0]), text)
-
-
 def where(err: BaseException) -> str:
     """Type and place of an error whose message may quote patient data."""
     frame = traceback.extract_tb(err.__traceback__)[-1]
     return f"{type(err).__name__} at {Path(frame.filename).name}:{frame.lineno}"
+
+
+def without_patient(err: Exception, folder: Path) -> str:
+    """The message of an error without patient data: tokens replace UIDs, and stars the patient's values.
+
+    Args:
+        err: the error.
+        folder: instances whose values must not be in the message.
+
+    Returns:
+        The message; only the place of the error where no instance can be read.
+    """
+    headers = []
+    for path in folder.iterdir():
+        try:
+            headers.append(read_header(path, _PATIENT))
+        except DataError:  # the other instances have the same values
+            continue
+    if not headers:
+        return where(err)
+    values = {str(header.get(keyword) or "").strip() for header in headers for keyword in _PATIENT} - {""}
+    text = str(err)
+    for value in sorted(values, key=len, reverse=True):
+        text = re.sub(rf"(?<!\w){re.escape(value)}(?!\w)", "***", text, flags=re.IGNORECASE)
+    return _UID.sub(lambda match: series_token(match[0]), text)
+
+
+def read_header(path: Path, keywords: Sequence[str]) -> Dataset:
+    """Read some attributes of one instance of the spool.
+
+    Raises:
+        DataError: if its file is damaged.
+    """
+    try:
+        header = dcmread(path, stop_before_pixels=True, specific_tags=list(keywords))
+        decode_elements(header)
+    except Exception as err:  # pydicom raises whatever a damaged byte leads to
+        raise DataError(f"file '{path.name}': found a file that cannot be read, expected a DICOM instance.") from err
+    return header

@@ -1,4 +1,4 @@
-"""The storage SCP: what allowed senders send goes to the spool."""
+"""The storage SCP: puts into the spool what allowed senders send."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from sizeloss_monai.dicom.service.spool import Spool, SpoolFullError
 
 __all__ = ["start_receiver"]
 
-# what `read_volume` decodes
+# those that `read_volume` decodes
 _TRANSFER_SYNTAXES = [
     *UncompressedTransferSyntaxes,
     *JPEGTransferSyntaxes,
@@ -44,18 +44,18 @@ _NOT_UNDERSTOOD = 0xC000
 def start_receiver(config: ServiceConfig, spool: Spool) -> AE:
     """Listen for associations, each in a thread of its own.
 
-    Accepted are associations of the allowed calling AE titles that call this one's, for verification and for storage of
-    the configured SOP classes, in the transfer syntaxes that can be decoded: a PACS converts the others.
+    It accepts associations from the allowed calling AE titles to its own, for verification and for storage of the
+    configured SOP classes. It offers the transfer syntaxes that it can decode: a PACS converts the others.
 
     Args:
         config: address, AE titles and SOP classes.
-        spool: where the instances go.
+        spool: for the instances.
 
     Returns:
         The application entity; its ``shutdown()`` ends the associations and stops listening.
 
     Raises:
-        OSError: if the address cannot be listened on.
+        OSError: if it cannot listen on the address.
     """
     ae = AE(config.ae_title)
     ae.require_called_aet = True
@@ -75,7 +75,7 @@ def start_receiver(config: ServiceConfig, spool: Spool) -> AE:
                 specific_tags=["SOPClassUID", "SOPInstanceUID", "SeriesInstanceUID", "StudyInstanceUID"],
             )
             decode_elements(header)
-        except Exception as err:  # whatever a sender sends
+        except Exception as err:  # a sender may send anything
             log_event("not understood", logging.WARNING, calling=_caller(event), error=type(err).__name__)
             return _NOT_UNDERSTOOD
         if missing := missing_uids(header):
@@ -89,18 +89,18 @@ def start_receiver(config: ServiceConfig, spool: Spool) -> AE:
         try:
             spool.receive(series_uid, instance_uid, data)
         except (SpoolFullError, OSError) as err:
-            if event.assoc not in refused:  # said once an association
+            if event.assoc not in refused:  # logged once for each association
                 refused.add(event.assoc)
                 log_event("no room", logging.WARNING, calling=_caller(event), error=type(err).__name__)
             return _OUT_OF_RESOURCES
         return _SUCCESS
 
     def rejected(event: evt.Event) -> None:
-        """Log an association that was not accepted."""
+        """Log a rejected association."""
         log_event("association rejected", logging.WARNING, calling=_caller(event))
 
     def aborted(event: evt.Event) -> None:
-        """Log an association that did not end as it should."""
+        """Log an aborted association."""
         log_event("association aborted", logging.WARNING, calling=_caller(event))
 
     ae.start_server(

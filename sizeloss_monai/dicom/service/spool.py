@@ -1,16 +1,16 @@
-"""The spool: what was received and not yet done, and what was done, in a folder that outlives the process.
+"""The spool: a folder with the series that wait, and the memory of those done. It outlives the process.
 
 ::
 
-    incoming/<series>/<instance>.dcm   received, waiting
-    working/<series>/<instance>.dcm    being segmented
-    failed/<series>/<instance>.dcm     kept for a while, the reason in failed/<series>.json
-    done/<series>.json                 the instances that were segmented; their files are removed
-    attempts/<series>                  how often this series was begun and neither done nor failed
-    part/                              files being written; emptied at the start
+    incoming/<series>/<instance>.dcm   received; the series waits
+    working/<series>/<instance>.dcm    the worker segments the series
+    failed/<series>/<instance>.dcm     kept for a while; failed/<series>.json holds the reason
+    done/<series>.json                 names the segmented instances; their files are removed
+    attempts/<series>                  how often the worker began this series without an end
+    part/                              unfinished files; removed at the start
 
-``<series>`` and ``<instance>`` are digests of UIDs. Every change is one rename within the folder: a process that ends
-at any moment leaves each file either where it was or where it belongs.
+``<series>`` and ``<instance>`` are digests of UIDs. Every change is one rename within the folder: wherever the process
+ends, each file is either where it was or where it belongs.
 """
 
 from __future__ import annotations
@@ -30,13 +30,13 @@ from sizeloss_monai.errors import DataError
 
 __all__ = ["ReceivedSeries", "Spool", "SpoolFullError"]
 
-_NEW_SERIES_SHARE = 0.9  # of the bytes; the rest is for series that have begun
+_NEW_SERIES_SHARE = 0.9  # of the bytes; the rest is for series that have begun to come
 _MAX_DONE = 100_000  # remembered series
 _DAY = 86_400  # seconds
 
 
 class SpoolFullError(Exception):
-    """There is no room for an instance."""
+    """The spool has no room for an instance."""
 
 
 @dataclass(frozen=True)
@@ -45,8 +45,8 @@ class ReceivedSeries:
 
     Args:
         key: digest of the series' UID.
-        folder: where its instances are; nothing else is there.
-        attempts: how often it was begun before, by processes that ended meanwhile.
+        folder: of its instances, and nothing else.
+        attempts: how often earlier processes began it and then ended.
     """
 
     key: str
@@ -65,19 +65,19 @@ class ReceivedSeries:
 
     @property
     def arrivals(self) -> tuple[float, float]:
-        """When its first and its last instance came, in seconds since the epoch."""
+        """The times when its first and its last instance came, in seconds since the epoch."""
         times = [path.stat().st_mtime for path in self.folder.iterdir()]
         return min(times), max(times)
 
 
 class Spool:
-    """The queue of received series and the memory of those done; one process may use it at a time.
+    """The queue of received series and the memory of those done. Only one process at a time may use it.
 
     Args:
-        folder: made if need be, for this user only.
-        quiet_seconds: a series is complete when no instance came for that long. After a restart the time counts anew.
-        max_series: series that may wait.
-        max_bytes: of all instances together.
+        folder: made if needed, readable by this user only.
+        quiet_seconds: a series is complete when no instance came for that long. A restart begins the time anew.
+        max_series: how many series may wait.
+        max_bytes: size of all instances together.
 
     Raises:
         DataError: if another process uses the folder.
@@ -88,7 +88,7 @@ class Spool:
         self.max_series = max_series
         self.max_bytes = max_bytes
         self._lock = threading.Lock()
-        self._due: dict[str, float] = {}  # of each waiting series, when it is complete, on the monotonic clock
+        self._due: dict[str, float] = {}  # when each waiting series is complete, by the monotonic clock
         self._bytes = 0  # of all instances
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         self._process_lock = _locked(folder / "lock")
@@ -103,7 +103,7 @@ class Spool:
         return len(self._due)
 
     def receive(self, series_uid: str, instance_uid: str, data: bytes) -> None:
-        """Keep an instance; when this returns, it is on the disk. The same instance again replaces the former one.
+        """Keep an instance: it is on the disk when this returns. The same instance replaces its former file.
 
         Args:
             series_uid: UID of its series.
@@ -111,7 +111,7 @@ class Spool:
             data: the DICOM file.
 
         Raises:
-            SpoolFullError: if there is no room.
+            SpoolFullError: if the spool has no room.
             OSError: if the file cannot be written.
         """
         key = digest(series_uid)
@@ -125,7 +125,7 @@ class Spool:
             self._due[key] = time.monotonic() + self.quiet_seconds
 
     def take(self) -> ReceivedSeries | None:
-        """The series that has been complete for longest, taken out of the queue; None if none is."""
+        """Take the series out of the queue that has been complete for longest; None if none is complete."""
         with self._lock:
             key = min(self._due, key=self._due.__getitem__, default=None)
             if key is None or self._due[key] > time.monotonic():
@@ -138,14 +138,14 @@ class Spool:
         return ReceivedSeries(key, self._working / key, before)
 
     def put_back(self, series: ReceivedSeries, wait: float = 0.0) -> None:
-        """Put a taken series back into the queue, complete after `wait` seconds unless further instances come."""
+        """Put a taken series back into the queue; it is complete after `wait` seconds unless further instances come."""
         with self._lock:
             self._return(series.folder)
             self._due[series.key] = max(self._due.get(series.key, 0.0), time.monotonic() + wait)
             (self._attempts / series.key).unlink(missing_ok=True)
 
     def instances_done(self, key: str) -> frozenset[str] | None:
-        """Digests of the instances of a series that were segmented; None if it was not, or long ago."""
+        """Digests of a series' segmented instances; None if it was not segmented, or was forgotten."""
         path = self._done / f"{key}.json"
         return frozenset(json.loads(path.read_bytes())["instances"]) if path.exists() else None
 
@@ -167,7 +167,7 @@ class Spool:
 
         Args:
             series: the series.
-            reason: what is written beside it; without patient data.
+            reason: written beside it; without patient data.
         """
         entry = {"series": series.key, "instances": len(series.instances), "time": time.time(), "reason": reason}
         with self._lock:
@@ -177,7 +177,7 @@ class Spool:
             (self._attempts / series.key).unlink(missing_ok=True)
 
     def prune(self, keep_failed_days: float, keep_done_days: float) -> None:
-        """Remove failed series, and forget those done, that are older than so many days."""
+        """Remove failed series and forget done ones after these numbers of days."""
         now = time.time()
         with self._lock:
             for path in _oldest_first(self._failed.glob("*.json")):
@@ -193,12 +193,12 @@ class Spool:
         os.close(self._process_lock)
 
     def _recover(self) -> None:
-        """Drop half-written files, and queue what a former process left."""
+        """Drop unfinished files, and queue the series that a former process left."""
         for path in self._part.iterdir():
             path.unlink()
         for folder in self._working.iterdir():
             self._return(folder)
-        for folder in self._failed.iterdir():  # one whose reason was removed, but not yet its files
+        for folder in self._failed.iterdir():  # the process ended after it had removed the reason and before the files
             if folder.is_dir() and not folder.with_suffix(".json").exists():
                 shutil.rmtree(folder)
         for folder in self._incoming.iterdir():
@@ -209,7 +209,7 @@ class Spool:
         self._bytes = sum(_size(state) for state in (self._incoming, self._failed))
 
     def _return(self, folder: Path) -> None:
-        """Move a folder of ``working`` back, under the instances of the series that have come since."""
+        """Move a folder of ``working`` back. Instances that came since then stay as they are."""
         waiting = self._incoming / folder.name
         waiting.mkdir(exist_ok=True)
         for path in folder.iterdir():
@@ -221,7 +221,7 @@ class Spool:
         folder.rmdir()
 
     def _make_room(self, size: int, *, new_series: bool) -> None:
-        """Raise an error if an instance of that size finds no room even without the failed series."""
+        """Make room for an instance of that size, by removing failed series; raise an error if that is not enough."""
         limit = self.max_bytes * (_NEW_SERIES_SHARE if new_series else 1)
         if new_series and len(self._due) >= self.max_series:
             raise SpoolFullError
@@ -234,7 +234,7 @@ class Spool:
         raise SpoolFullError
 
     def _remove_failed(self, key: str) -> None:
-        """Remove a failed series, if there is one of that key."""
+        """Remove the failed series of that key, if it exists."""
         (self._failed / f"{key}.json").unlink(missing_ok=True)
         self._remove(self._failed / key)
 
@@ -245,7 +245,7 @@ class Spool:
             shutil.rmtree(folder)
 
     def _write(self, path: Path, data: bytes) -> None:
-        """Write a file as a whole and for good, in a folder that is made if need be."""
+        """Write a file to the disk, whole or not at all; make its folder if needed."""
         part = self._part / f"{path.parent.name}-{path.name}"
         try:
             with part.open("wb") as file:
@@ -265,7 +265,7 @@ class Spool:
 
 
 def _locked(path: Path) -> int:
-    """A lock on a file, which ends with the process."""
+    """Lock a file until the process ends."""
     descriptor = os.open(path, os.O_CREAT | os.O_RDWR, 0o600)
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)

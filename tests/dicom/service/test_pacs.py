@@ -9,6 +9,7 @@ from pydicom import Dataset
 from pydicom.uid import generate_uid
 
 from sizeloss_monai.dicom.service.pacs import Pacs, PacsRefusedError, PacsUnavailableError
+from tests.support.dicom_service import service_series
 
 
 @pytest.fixture
@@ -44,8 +45,8 @@ def answers() -> Iterator[Callable[[int, str], Pacs]]:
 
 
 @pytest.fixture
-def instance(tools) -> Dataset:  # type: ignore[no-untyped-def]
-    return tools.series(1)[0]
+def instance() -> Dataset:  # type: ignore[no-untyped-def]
+    return service_series(1)[0]
 
 
 Answers = Callable[[int, str], Pacs]

@@ -2,7 +2,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from io import BytesIO
-from types import SimpleNamespace
 
 import pytest
 from pydicom import dcmread
@@ -13,6 +12,7 @@ from pynetdicom.sop_class import Verification
 from sizeloss_monai.dicom.service.config import ServiceConfig
 from sizeloss_monai.dicom.service.receiver import start_receiver
 from sizeloss_monai.dicom.service.spool import Spool
+from tests.support.dicom_service import service_series
 
 
 @pytest.fixture
@@ -54,8 +54,8 @@ def test_strangers_are_rejected(call: Call, calling: str, called: str) -> None:
     assert not call(calling, called).is_established
 
 
-def test_instances_are_kept_as_sent(call: Call, spool: Spool, tools: SimpleNamespace) -> None:
-    sent = tools.series()
+def test_instances_are_kept_as_sent(call: Call, spool: Spool) -> None:
+    sent = service_series()
     association = call()
     assert [association.send_c_store(dataset).Status for dataset in sent] == [0, 0, 0]
     series = spool.take()
@@ -81,8 +81,8 @@ def test_compressed_syntaxes_with_a_decoder_are(call: Call) -> None:
     assert MRImageStorage in {context.abstract_syntax for context in call(syntax=RLELossless).accepted_contexts}
 
 
-def test_an_instance_of_another_class_than_announced(call: Call, spool: Spool, tools: SimpleNamespace) -> None:
-    (dataset,) = tools.series(1)
+def test_an_instance_of_another_class_than_announced(call: Call, spool: Spool) -> None:
+    (dataset,) = service_series(1)
     association = call()
     context = next(c for c in association.accepted_contexts if c.abstract_syntax == MRImageStorage)
     context.abstract_syntax = CTImageStorage  # what the sender takes it for
@@ -91,8 +91,8 @@ def test_an_instance_of_another_class_than_announced(call: Call, spool: Spool, t
     assert len(spool) == 0
 
 
-def test_an_instance_without_series(call: Call, spool: Spool, tools: SimpleNamespace) -> None:
-    first, second = tools.series(2)
+def test_an_instance_without_series(call: Call, spool: Spool) -> None:
+    first, second = service_series(2)
     del first.SeriesInstanceUID
     second.StudyInstanceUID = ""
     association = call()
@@ -100,16 +100,16 @@ def test_an_instance_without_series(call: Call, spool: Spool, tools: SimpleNames
     assert len(spool) == 0
 
 
-def test_an_unknown_character_set_is_no_obstacle(call: Call, spool: Spool, tools: SimpleNamespace) -> None:
-    (dataset,) = tools.series(1)
+def test_an_unknown_character_set_is_no_obstacle(call: Call, spool: Spool) -> None:
+    (dataset,) = service_series(1)
     dataset.SpecificCharacterSet = ["ISO 2022 IR 6", "ISO 2022 IR 999"]
     assert call().send_c_store(dataset).Status == 0
     assert len(spool) == 1
 
 
-def test_a_full_queue_asks_to_send_later(call: Call, spool: Spool, tools: SimpleNamespace) -> None:
+def test_a_full_queue_asks_to_send_later(call: Call, spool: Spool) -> None:
     association = call()
-    status = [association.send_c_store(tools.series(1)[0]).Status for _ in range(3)]
+    status = [association.send_c_store(service_series(1)[0]).Status for _ in range(3)]
     assert status == [0, 0, 0xA700]
     spool.take()
-    assert association.send_c_store(tools.series(1)[0]).Status == 0
+    assert association.send_c_store(service_series(1)[0]).Status == 0

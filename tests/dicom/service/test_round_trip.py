@@ -11,7 +11,6 @@ import time
 from collections.abc import Callable, Iterator
 from itertools import chain
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -23,6 +22,7 @@ from pydicom.uid import MRImageStorage
 from pynetdicom import AE
 
 from tests.support import ROOT
+from tests.support.dicom_service import as_bytes, free_port, service_series
 
 
 def until(condition: Callable[[], Any], seconds: float = 60) -> Any:
@@ -65,8 +65,8 @@ class Service:
 
 
 @pytest.fixture
-def service_port(tools: SimpleNamespace) -> int:
-    return tools.free_port()
+def service_port() -> int:
+    return free_port()
 
 
 @pytest.fixture
@@ -104,11 +104,11 @@ def segmentations(orthanc: Any, source: Dataset) -> list[Dataset]:
     return [client.retrieve_instance(study, *uid) for uid in uids]
 
 
-def test_round_trip(orthanc: Any, service: Service, tools: SimpleNamespace, tmp_path: Path) -> None:
-    series = {name: tools.series(3, patient=name) for name in ("First^One", "Broken", "Second^One")}
+def test_round_trip(orthanc: Any, service: Service, tmp_path: Path) -> None:
+    series = {name: service_series(3, patient=name) for name in ("First^One", "Broken", "Second^One")}
     for datasets in series.values():
         for dataset in datasets:
-            orthanc.upload(tools.as_bytes(dataset))
+            orthanc.upload(as_bytes(dataset))
 
     def push(name: str) -> None:
         job = orthanc.push(series[name][0].SeriesInstanceUID)

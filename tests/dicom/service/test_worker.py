@@ -19,6 +19,7 @@ from sizeloss_monai.dicom.service.pacs import PacsRefusedError, PacsUnavailableE
 from sizeloss_monai.dicom.service.spool import Spool
 from sizeloss_monai.dicom.service.worker import Worker
 from sizeloss_monai.errors import DataError
+from tests.support.dicom_service import receive, service_series
 
 
 class FakePacs:
@@ -118,9 +119,9 @@ def events(caplog: pytest.LogCaptureFixture) -> Callable[[], list[dict[str, Any]
 Events = Callable[[], list[dict[str, Any]]]
 
 
-def test_a_series_is_segmented_stored_and_removed(service: Service, tools: SimpleNamespace, events: Events) -> None:
-    series = tools.series()
-    tools.receive(service.spool, *series)
+def test_a_series_is_segmented_stored_and_removed(service: Service, events: Events) -> None:
+    series = service_series()
+    receive(service.spool, *series)
     service.pacs.images = [ds.SOPInstanceUID for ds in series]
     service.work()
     assert len(service.pacs.stored) == len(set(service.pacs.stored)) == 2
@@ -136,12 +137,12 @@ def test_a_series_is_segmented_stored_and_removed(service: Service, tools: Simpl
 
 
 def test_a_crash_before_done_stores_nothing_twice(
-    service: Service, tools: SimpleNamespace, events: Events, monkeypatch: pytest.MonkeyPatch
+    service: Service, events: Events, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def end_the_process(_: object) -> None:
         raise KeyboardInterrupt
 
-    tools.receive(service.spool, *tools.series())
+    receive(service.spool, *service_series())
     with monkeypatch.context() as patch:
         patch.setattr(service.spool, "finish", end_the_process)
         with pytest.raises(KeyboardInterrupt):
@@ -154,15 +155,15 @@ def test_a_crash_before_done_stores_nothing_twice(
     assert len(list(service.spool._done.iterdir())) == 1
 
 
-def test_a_lost_answer_stores_nothing_twice(service: Service, tools: SimpleNamespace) -> None:
-    tools.receive(service.spool, *tools.series())
+def test_a_lost_answer_stores_nothing_twice(service: Service) -> None:
+    receive(service.spool, *service_series())
     service.pacs.loses_answer = True
     service.work()
     assert len(service.pacs.stored) == len(set(service.pacs.stored)) == 2
 
 
-def test_waits_for_the_pacs_however_long(service: Service, tools: SimpleNamespace, events: Events) -> None:
-    tools.receive(service.spool, *tools.series())
+def test_waits_for_the_pacs_however_long(service: Service, events: Events) -> None:
+    receive(service.spool, *service_series())
     down = PacsUnavailableError("ConnectionError")
     service.pacs.troubles = [down, down, None, down, None, None, None, down, down, down, down, down, down]
     service.work()
@@ -173,15 +174,15 @@ def test_waits_for_the_pacs_however_long(service: Service, tools: SimpleNamespac
     assert pauses[1] == 2 * pauses[0]
 
 
-def test_a_request_that_breaks_the_pacs_is_given_up(service: Service, tools: SimpleNamespace) -> None:
-    tools.receive(service.spool, *tools.series())
+def test_a_request_that_breaks_the_pacs_is_given_up(service: Service) -> None:
+    receive(service.spool, *service_series())
     service.pacs.troubles = [PacsUnavailableError("HTTP 500", passes=False)] * 5
     service.work()
     assert list(service.reasons().values()) == ["the PACS failed 5 times: HTTP 500"]
 
 
-def test_a_stop_while_the_pacs_is_down_leaves_the_series(service: Service, tools: SimpleNamespace) -> None:
-    tools.receive(service.spool, *tools.series())
+def test_a_stop_while_the_pacs_is_down_leaves_the_series(service: Service) -> None:
+    receive(service.spool, *service_series())
     service.pacs.troubles = [PacsUnavailableError("ConnectionError")] * 2
     service.stop.set()
     service.work()
@@ -202,14 +203,14 @@ def test_a_stop_while_the_pacs_is_down_leaves_the_series(service: Service, tools
     ],
 )
 def test_a_failure_is_logged_once_and_the_next_series_goes_on(
-    service: Service, tools: SimpleNamespace, events: Events, trouble: Exception, reason: str
+    service: Service, events: Events, trouble: Exception, reason: str
 ) -> None:
-    series = tools.series()
-    tools.receive(service.spool, *series)
+    series = service_series()
+    receive(service.spool, *series)
     service.trouble = trouble
     service.work()
     service.trouble = None
-    tools.receive(service.spool, *tools.series())
+    receive(service.spool, *service_series())
     service.work()
     service.work()
     assert [event["event"] for event in events()] == ["failed", "stored"]
@@ -219,12 +220,12 @@ def test_a_failure_is_logged_once_and_the_next_series_goes_on(
     assert re.fullmatch(reason, told[1])
 
 
-def test_a_reason_quotes_no_patient(service: Service, tools: SimpleNamespace, events: Events) -> None:
-    series = tools.series()
+def test_a_reason_quotes_no_patient(service: Service, events: Events) -> None:
+    series = service_series()
     uid = series[0].SOPInstanceUID
-    tools.receive(service.spool, *series)
+    receive(service.spool, *series)
     service.trouble = DataError(
-        f"instance {uid} of DOE^JANE (4711-X, born 19700102, ACC99) at {service.spool._working}: found 2 of 1.5 mm"
+        f"instance {uid} of DOE^JANE (secret-7, born 19700102, A1) at {service.spool._working}: found 2 of 1.5 mm"
     )
     service.work()
     (reason,) = service.reasons().values()
@@ -234,8 +235,8 @@ def test_a_reason_quotes_no_patient(service: Service, tools: SimpleNamespace, ev
     assert uid not in json.dumps(events())
 
 
-def test_a_damaged_file_does_not_hide_the_reason(service: Service, tools: SimpleNamespace) -> None:
-    tools.receive(service.spool, *tools.series())
+def test_a_damaged_file_does_not_hide_the_reason(service: Service) -> None:
+    receive(service.spool, *service_series())
     (folder,) = service.spool._incoming.iterdir()
     damaged = max(folder.iterdir())
 
@@ -248,8 +249,8 @@ def test_a_damaged_file_does_not_hide_the_reason(service: Service, tools: Simple
     assert list(service.reasons().values()) == ["found an empty file of ***"]
 
 
-def test_a_first_file_that_is_damaged_is_named(service: Service, tools: SimpleNamespace) -> None:
-    tools.receive(service.spool, *tools.series())
+def test_a_first_file_that_is_damaged_is_named(service: Service) -> None:
+    receive(service.spool, *service_series())
     (folder,) = service.spool._incoming.iterdir()
     damaged = min(folder.iterdir())
     damaged.write_bytes(b"")
@@ -258,8 +259,8 @@ def test_a_first_file_that_is_damaged_is_named(service: Service, tools: SimpleNa
     assert list(service.reasons().values()) == [expected]
 
 
-def test_a_series_that_ends_the_process_is_given_up(service: Service, tools: SimpleNamespace) -> None:
-    tools.receive(service.spool, *tools.series())
+def test_a_series_that_ends_the_process_is_given_up(service: Service) -> None:
+    receive(service.spool, *service_series())
     for _ in range(3):
         assert service.spool.take()
         service.restart()
@@ -268,46 +269,46 @@ def test_a_series_that_ends_the_process_is_given_up(service: Service, tools: Sim
     assert list(service.reasons().values()) == ["the service ended 3 times while it worked on this series"]
 
 
-def test_waits_for_instances_that_the_pacs_has(service: Service, tools: SimpleNamespace, events: Events) -> None:
-    series = tools.series(3)
+def test_waits_for_instances_that_the_pacs_has(service: Service, events: Events) -> None:
+    series = service_series(3)
     service.pacs.images = [ds.SOPInstanceUID for ds in series]
-    tools.receive(service.spool, *series[:2])
+    receive(service.spool, *series[:2])
     service.work()
     service.work()
     assert service.segmented == []
-    tools.receive(service.spool, series[2])
+    receive(service.spool, series[2])
     service.work()
     assert service.segmented == [3]
     assert [event["event"] for event in events()] == ["incomplete", "stored"]
     assert events()[0]["missing"] == 1
 
 
-def test_gives_up_a_series_that_stays_incomplete(service: Service, tools: SimpleNamespace) -> None:
+def test_gives_up_a_series_that_stays_incomplete(service: Service) -> None:
     service.incomplete_seconds = 1e-9
     service.restart()
-    series = tools.series(3)
+    series = service_series(3)
     service.pacs.images = [ds.SOPInstanceUID for ds in series]
-    tools.receive(service.spool, *series[:2])
+    receive(service.spool, *series[:2])
     service.work()
     assert list(service.reasons().values()) == ["incomplete: 1 of 3 instances of the PACS did not come"]
 
 
-def test_instances_after_the_series_is_done(service: Service, tools: SimpleNamespace, events: Events) -> None:
-    series = tools.series(4)
-    tools.receive(service.spool, *series[:3])
+def test_instances_after_the_series_is_done(service: Service, events: Events) -> None:
+    series = service_series(4)
+    receive(service.spool, *series[:3])
     service.work()
-    tools.receive(service.spool, series[0])  # again
+    receive(service.spool, series[0])  # again
     service.work()
     assert service.segmented == [3]
-    tools.receive(service.spool, series[0], series[3])  # a new one, without the others
+    receive(service.spool, series[0], series[3])  # a new one, without the others
     service.work()
     assert service.segmented == [3]
     assert "send the whole series again" in next(iter(service.reasons().values()))
-    tools.receive(service.spool, *series)
+    receive(service.spool, *series)
     service.work()
     assert service.segmented == [3, 4]
     assert service.reasons() == {}
-    tools.receive(service.spool, *series)  # the whole series again: nothing new to store
+    receive(service.spool, *series)  # the whole series again: nothing new to store
     service.work()
     assert [event["event"] for event in events()] == [
         "stored",

@@ -88,6 +88,12 @@ SEGMENT = {"label": "thing", "category": CODE, "type": CODE}
         ({"modality": "MR", "segments": {1: {**SEGMENT, "volume": [5, 2]}}}, r"found the volume \[5, 2\]"),
         ({"modality": "MR", "segments": {1: {**SEGMENT, "type": "heart"}}}, "found the code heart"),
         ({"modality": "MR", "segments": {1: {"label": "thing"}}}, "segment 1: found the keys"),
+        ({"modality": "MR", "segments": {1: "thing"}}, "segment 1: found 'thing', expected label"),
+        ({"modality": "MR", "segments": [SEGMENT]}, r"found segments \[\], expected 1 to"),
+        ({"modality": "MR", "segments": {"one": SEGMENT}}, r"found segments \['one'\], expected 1 to"),
+        ({"modality": "MR", "segments": {1: {**SEGMENT, "volume": [1, 2, 3]}}}, r"found the volume \[1, 2, 3\]"),
+        ({"modality": "MR", "segments": {1: {**SEGMENT, "volume": "much"}}}, "found the volume much"),
+        ({"modality": "MR", "segments": {1: SEGMENT}, "reject_factor": "x"}, "reject_factor x, expected at least 1"),
         ({"modality": "MR", "segments": {1: SEGMENT}, "reject_factor": 0.5}, "reject_factor 0.5, expected at least 1"),
     ],
 )
