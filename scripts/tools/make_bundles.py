@@ -95,8 +95,8 @@ def merge_yaml(base: str, layer: str, drop: Sequence[str] = ()) -> str:
         body[0] = key + body[0].removeprefix(item.key)
         lines[first:end] = [indent + line if line else line for line in (*comment, *body)]
     for item in filter(None, (find(lines, path) for path in drop)):
-        old = find(lines, item.key)
-        del lines[old.first : old.end]
+        if old := find(lines, item.key):
+            del lines[old.first : old.end]
     return "\n".join(lines) + "\n"
 
 
@@ -127,7 +127,7 @@ def make_file(root: Path, task: str, file: str) -> str:
 
 def make_all(root: Path) -> dict[str, str]:
     """The generated files of all bundles, texts by path relative to the project's folder."""
-    made = {}
+    made: dict[str, str] = {}
     for task in sorted(path.name for path in (root / SOURCE).iterdir() if path.name != SHARED):
         folders = [root / SOURCE / layer for layer in (SHARED, task)]
         files = {p.relative_to(f).as_posix() for f in folders for p in f.rglob("*.*") if p.name != COMMON}

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 from monai import transforms as mt
 
@@ -23,7 +23,7 @@ from sizeloss_monai.data.slice_axis import (
 )
 from sizeloss_monai.datalist.classes import ClassMap, read_classes
 from sizeloss_monai.errors import ConfigError, DataError, listed
-from sizeloss_monai.transforms.size_bounds import UNITS
+from sizeloss_monai.options import Unit
 
 __all__ = [
     "check_inputs",
@@ -62,8 +62,8 @@ def check_inputs(
         DataError: with one line for each problem of the data.
     """
     check_pixdim(pixdim)
-    if unit not in UNITS:
-        raise ConfigError(f"unit must be {' or '.join(UNITS)}, found {unit!r}")
+    if unit not in (*get_args(Unit), "mm"):  # mm: the old spelling, read with a warning
+        raise ConfigError(f"unit must be {', '.join(get_args(Unit))}, got {unit!r}.")
     check_label_map(classes, datalist, unannotated)
     if not is_first_process():
         return

@@ -1,4 +1,4 @@
-"""Slices of cached volumes, and which of them are drawn."""
+"""Slices of cached volumes, and a sampler of them."""
 
 from __future__ import annotations
 
@@ -23,15 +23,15 @@ def split_slices(
     """The slices of one volume along its last axis.
 
     Args:
-        volume: an item whose ``slice_keys`` hold ``[1, H, W, D]`` arrays; keys it lacks are passed over.
-        slice_keys: what is split; every other key is handed to each slice as it is.
-        value_keys: of arrays ``[..., D]`` with a value for each slice, such as its bounds, which are split too.
+        volume: an item whose ``slice_keys`` hold ``[1, H, W, D]`` arrays; it may lack some of them.
+        slice_keys: what to split. Each slice gets every other key as it is.
+        value_keys: of arrays ``[..., D]`` with a value for each slice, such as its bounds, to split, too.
 
     Returns:
         ``D`` items with ``[1, H, W]`` in place of each volume, and ``slice``, the index.
 
     Raises:
-        ValueError: when there is nothing to split, or volumes and values do not have the same number of slices.
+        ValueError: when there is nothing to split, or volumes and values differ in their number of slices.
     """
     keys = [key for key in slice_keys if key in volume]
     shapes = {key: list(volume[key].shape) for key in keys}
@@ -87,7 +87,7 @@ class SliceDataset(Dataset):
         Args:
             data: one dictionary a case.
             transform: applied once to every case; gives volumes ``[1, H, W, D]``, slices along the last axis.
-            slice_transform: applied to a slice each time it is asked for; random augmentation belongs here.
+            slice_transform: applied to a slice each time it is drawn; random augmentation belongs here.
             slice_keys: what is split, see :func:`split_slices`.
             num_workers: threads that prepare the volumes.
             progress: whether to show a progress bar meanwhile.
@@ -96,6 +96,9 @@ class SliceDataset(Dataset):
                 differ in their number of slices. ``volume`` tells which slices belong together, by a number drawn
                 each time, so that two copies of a volume in a batch are two volumes.
             value_keys: what else is split, see :func:`split_slices`.
+
+        Raises:
+            ValueError: when ``per`` is neither.
         """
         check_option("per", per, Per)
         volumes = CacheDataset(data, transform, num_workers=num_workers, progress=progress)
@@ -105,7 +108,7 @@ class SliceDataset(Dataset):
     def _transform(self, index: int) -> Any:
         item = self.data[index]
         if isinstance(item, list):
-            draw = uuid.uuid4().int >> 65  # unlike random numbers of ours, it changes no other draw
+            draw = uuid.uuid4().int >> 65  # a random number of torch would change other draws
             return [self._transformed({**part, "volume": draw}) for part in item]
         return self._transformed(item)
 
@@ -118,8 +121,8 @@ class SliceDataset(Dataset):
 class AnnotatedSliceSampler(WeightedRandomSampler):
     """Draws slices at random, with replacement, a given share of them annotated.
 
-    Where an annotator marked a few slices of each volume, most batches of slices drawn alike have nothing for a
-    partial cross-entropy. An epoch draws as many slices as there are.
+    If an annotator marked few slices of each volume, most batches would otherwise have nothing for a partial
+    cross-entropy. An epoch draws as many slices as there are.
 
     Example:
         >>> volume = {"weak_label": torch.full((1, 4, 4, 10), 255), "case": "a"}
@@ -140,8 +143,8 @@ class AnnotatedSliceSampler(WeightedRandomSampler):
         """
         Args:
             dataset: slices, not whole volumes.
-            share: the expected share of annotated slices, between 0 and 1. Where all slices are annotated, or none is,
-                all are drawn alike.
+            share: the expected share of annotated slices, between 0 and 1. If all slices are annotated, or none is,
+                each has the same probability.
             weak_label_key: of the weak label, ``[1, H, W]``.
             ignore_index: value of unannotated pixels.
 

@@ -153,7 +153,8 @@ def _epoch(engine: Engine) -> int:
 
 
 def _key_metric(engine: Engine) -> float:
-    return float(engine.state.metrics[engine.state.key_metric_name])
+    state: Any = engine.state  # MONAI's evaluators add the key metric's name
+    return float(state.metrics[state.key_metric_name])
 
 
 class ResumeHandler(CheckpointLoader):
@@ -239,7 +240,7 @@ class KeyMetricLrHandler(LrScheduleHandler):
         super().__init__(lr_scheduler, print_lr=False, step_transform=step_transform)
 
     def _metric(self, engine: Engine) -> float:
-        state = self.evaluator.state
+        state: Any = self.evaluator.state
         return state.metrics.get(state.key_metric_name, float("-inf"))
 
 
