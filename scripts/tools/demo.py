@@ -35,7 +35,7 @@ from scripts import ROOT
 from scripts.experiments.result_files import read_case_means, write_csv
 from sizeloss_monai.bundle import last_epoch, latest_checkpoint
 from sizeloss_monai.data import VolumeReader
-from sizeloss_monai.phantoms.cine import write_cine_phantoms
+from sizeloss_monai.phantoms import write_cine_phantoms
 from sizeloss_monai.report import Outline, Panel, largest_slice, overlay_figure, square_window
 
 BUNDLE_CONFIGS = "bundles/cine_lv_segmentation/configs"

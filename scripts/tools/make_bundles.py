@@ -95,8 +95,8 @@ def merge_yaml(base: str, layer: str, drop: Sequence[str] = ()) -> str:
         body[0] = key + body[0].removeprefix(item.key)
         lines[first:end] = [indent + line if line else line for line in (*comment, *body)]
     for item in filter(None, (find(lines, path) for path in drop)):
-        old = find(lines, item.key)
-        del lines[old.first : old.end]
+        if old := find(lines, item.key):
+            del lines[old.first : old.end]
     return "\n".join(lines) + "\n"
 
 
@@ -116,18 +116,24 @@ def make_file(root: Path, task: str, file: str) -> str:
     complete = not shared or re.search("^bundle_root:", own, re.MULTILINE)
     text = own if complete else merge_yaml(merge_yaml(shared, below[below.find("\n\n") + 1 :]), own)
     common = (root / SOURCE / task / COMMON).read_text("utf-8").splitlines()
-    kept = [line for item in items(common) if find(text.splitlines(), item.key) for line in common[item.first : item.end]]
+    kept = [
+        line for item in items(common) if find(text.splitlines(), item.key) for line in common[item.first : item.end]
+    ]
     text = merge_yaml(text, "\n".join(kept), UNUSED.get(f"{task}/{file}", ()))
-    return f"# Made by scripts/tools/make_bundles.py from {SOURCE}/{task} and {SOURCE}/{SHARED}: change it there.\n{text}"
+    return (
+        f"# Made by scripts/tools/make_bundles.py from {SOURCE}/{task} and {SOURCE}/{SHARED}: change it there.\n{text}"
+    )
 
 
 def make_all(root: Path) -> dict[str, str]:
     """The generated files of all bundles, texts by path relative to the project's folder."""
-    made = {}
+    made: dict[str, str] = {}
     for task in sorted(path.name for path in (root / SOURCE).iterdir() if path.name != SHARED):
         folders = [root / SOURCE / layer for layer in (SHARED, task)]
         files = {p.relative_to(f).as_posix() for f in folders for p in f.rglob("*.*") if p.name != COMMON}
-        made |= {f"bundles/{task}/{file}": make_file(root, task, file).replace("<task>", task) for file in sorted(files)}
+        made |= {
+            f"bundles/{task}/{file}": make_file(root, task, file).replace("<task>", task) for file in sorted(files)
+        }
         made[f"bundles/{task}/LICENSE"] = (root / "LICENSE").read_text("utf-8")
     return made
 

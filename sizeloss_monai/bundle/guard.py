@@ -15,7 +15,7 @@ import sys
 import threading
 import time
 import traceback
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from types import FrameType, TracebackType
 from typing import Any
@@ -326,7 +326,7 @@ def use_what_was_typed() -> None:
         # `%name` and what a config file itself says are MONAI's to read; a macro has been replaced by now
         if not isinstance(value, str) or value.startswith("%"):
             continue
-        if value.startswith(("$", "@")) and (name not in given or _is_of_monai(value, parser)):
+        if value.startswith(("$", "@")) and (name not in given or _is_of_monai(value, name, parser)):
             continue
         text = literal(os.path.expanduser(value) if name in PATHS else value)
         if text != config[name]:
@@ -350,10 +350,13 @@ def _text(name: str, value: Any, now: Any) -> Any:
     return value
 
 
-def _is_of_monai(text: str, parser: ConfigParser) -> bool:
-    """Whether a text that begins with ``@`` or ``$`` is a reference to an item, or an expression of known names."""
+def _is_of_monai(text: str, name: str, parser: ConfigParser) -> bool:
+    """Whether a text that begins with ``@`` or ``$`` is a reference to an item, or an expression of known names.
+
+    Items that need the setting `name` itself cannot be meant.
+    """
     references = ReferenceResolver.match_refs_pattern(text)
-    if any(reference not in parser for reference in references):
+    if any(reference not in parser for reference in references) or name in _needed(references, parser):
         return False
     if text.startswith("@"):
         return bool(references)
@@ -371,6 +374,18 @@ def _is_of_monai(text: str, parser: ConfigParser) -> bool:
         isinstance(tree.body, ast.Constant) and not isinstance(tree.body.value, str)
     )
     return not is_bare and all(node.id in known or node.id in made for node in names)
+
+
+def _needed(references: Iterable[str], parser: ConfigParser) -> set[str]:
+    """The items that these items are made of, themselves included; the first part of each name."""
+    needed: set[str] = set()
+    left = list(references)
+    while left:
+        item = left.pop().split(ReferenceResolver.sep)[0]
+        if item not in needed:
+            needed.add(item)
+            left += ReferenceResolver.find_refs_in_config(parser[item], item) if item in parser else []
+    return needed
 
 
 # ---- errors

@@ -26,8 +26,8 @@ __all__ = [
     "release_output_dir",
 ]
 
-LOCK = ".lock"  # held while a run writes into its folder; the system lets go of it however the process ends
-_held: dict[str, FileLock] = {}  # by folder: those of this process
+LOCK = ".lock"  # a run holds it while it writes into its folder; the system releases it when the process ends
+_held: dict[str, FileLock] = {}  # the locks of this process, by folder
 
 logger = logging.getLogger(__name__)
 
@@ -38,42 +38,28 @@ class OutputDirError(OSError):
 
 def _checkpoints(checkpoint_dir: str | Path) -> dict[int, str]:
     """Paths of Ignite's ``checkpoint_epoch=N.pt`` files by epoch."""
-    found = {}
-    for path in Path(checkpoint_dir).glob("*epoch=*.pt"):
-        match = re.search(r"epoch=(\d+)\.pt$", path.name)
-        if match:
-            found[int(match[1])] = str(path)
-    return found
+    matches = ((re.search(r"epoch=(\d+)\.pt$", path.name), path) for path in Path(checkpoint_dir).glob("*epoch=*.pt"))
+    return {int(match[1]): str(path) for match, path in matches if match}
 
 
 def last_epoch(checkpoint_dir: str | Path) -> int:
-    """The last finished epoch of which there is a checkpoint.
-
-    Args:
-        checkpoint_dir: folder of ``checkpoint_epoch=N.pt`` files; may be absent.
-
-    Returns:
-        The epoch, 0 where there is none.
-    """
+    """The last epoch with a ``checkpoint_epoch=N.pt`` in a folder, which may be absent; 0 without one."""
     return max(_checkpoints(checkpoint_dir), default=0)
 
 
 def latest_checkpoint(checkpoint_dir: str | Path, resume: bool = True, required: bool = False) -> str | None:
-    """The checkpoint of the last finished epoch, as Ignite names them.
+    """The path of the last epoch's checkpoint.
 
-    A file that cannot be read is passed over, with a warning, for that of the epoch before. Another warning says that
-    there is nothing to resume from.
+    Where it cannot be read a warning says so, and the epoch before is taken. Another warning says that a run has no
+    checkpoint to resume from.
 
     Args:
         checkpoint_dir: folder of ``checkpoint_epoch=N.pt`` files; may be absent.
-        resume: whether there is any interest; for configs.
-        required: whether there must be one.
-
-    Returns:
-        Its path, or None where there is none or ``resume`` is false.
+        resume: false returns None, for configs.
+        required: whether a missing checkpoint is an error instead of None.
 
     Raises:
-        OutputDirError: when there is none although it is required, or none of them can be read.
+        OutputDirError: when a required checkpoint is missing, or no checkpoint can be read.
     """
     if not resume:
         return None
@@ -92,11 +78,11 @@ def latest_checkpoint(checkpoint_dir: str | Path, resume: bool = True, required:
         if _is_whole(path):
             logger.warning(f"{newest!r} cannot be read, it was interrupted perhaps: {path!r} is used instead.")
             return path
-    raise OutputDirError(f"found {newest!r}, which cannot be read, expected a whole checkpoint; there is no other.")
+    raise OutputDirError(f"found {newest!r}, which cannot be read, expected a whole checkpoint.")
 
 
 def _is_whole(path: str) -> bool:
-    """Whether a checkpoint holds what its own table of contents and check sums say."""
+    """Whether a checkpoint agrees with its table of contents and check sums."""
     try:
         with zipfile.ZipFile(path) as file:
             return file.testzip() is None
@@ -105,15 +91,11 @@ def _is_whole(path: str) -> bool:
 
 
 def _read_weights(path: str | Path) -> dict[str, torch.Tensor]:
-    """A network's weights by name.
-
-    Raises:
-        OutputDirError: when there is no such file, it holds something else, or a weight is not a finite number.
-    """
+    """A network's weights by name; raises OutputDirError where a file does not hold finite ones."""
     if not Path(path).is_file():
         raise OutputDirError(
             f"checkpoint: found no file {str(path)!r}, expected a model's weights. Give --checkpoint, "
-            "or --bundle_root for the released ones."
+            "or --bundle_root for released weights."
         )
     try:
         content: Any = torch.load(path, map_location="cpu", weights_only=True)
@@ -123,7 +105,7 @@ def _read_weights(path: str | Path) -> dict[str, torch.Tensor]:
             "Was it cut off, or is it another kind of file?"
         ) from err
     weights = content.get("model", content) if isinstance(content, Mapping) else content
-    if not isinstance(weights, Mapping) or not all(isinstance(value, torch.Tensor) for value in weights.values()):
+    if not isinstance(weights, Mapping) or not all(_is_weight(name, value) for name, value in weights.items()):
         raise OutputDirError(
             f"checkpoint: found {_described(weights)} in {str(path)!r}, expected a model's weights: tensors by name."
         )
@@ -137,24 +119,27 @@ def _read_weights(path: str | Path) -> dict[str, torch.Tensor]:
 
 
 def _described(content: Any) -> str:
-    """What a checkpoint holds instead of weights."""
+    """What a file holds instead of weights."""
     if not isinstance(content, Mapping):
         return f"a {type(content).__name__}"
-    name, value = next((name, value) for name, value in content.items() if not isinstance(value, torch.Tensor))
+    name, value = next((name, value) for name, value in content.items() if not _is_weight(name, value))
     return f"a {type(value).__name__} {name!r}"
 
 
+def _is_weight(name: Any, value: Any) -> bool:
+    return isinstance(name, str) and isinstance(value, torch.Tensor) and not value.is_meta  # which has no numbers
+
+
 def check_checkpoint(path: str | Path, network: nn.Module | None = None, num_classes: int | None = None) -> None:
-    """Raise where a model's weights are not, or do not fit the network. For a config's ``initialize``.
+    """Raise where a file does not hold weights that fit a network. For a config's ``initialize``.
 
     Args:
-        path: of the checkpoint: a network's ``state_dict``, alone or as ``model``.
-        network: whose weights they should be; None is not compared.
-        num_classes: of the network, to say so where it is all that differs.
+        path: the file: a ``state_dict``, alone or under ``"model"``.
+        network: its names and shapes are compared; None: none are.
+        num_classes: classes of the network, for the message where nothing else differs.
 
     Raises:
-        OutputDirError: when there is no such file, it does not hold a network's finite weights, or these have other
-            names or shapes than the network's.
+        OutputDirError: when the file is missing, does not hold finite weights, or does not fit.
     """
     found = _read_weights(path)
     if network is None:
@@ -162,10 +147,16 @@ def check_checkpoint(path: str | Path, network: nn.Module | None = None, num_cla
     expected = network.state_dict()
     differ = [name for name in expected if name in found and found[name].shape != expected[name].shape]
     pairs = [(tuple(found[name].shape), tuple(expected[name].shape)) for name in differ]
-    # a size in a shape of another rank tells nothing
+    # shapes of different rank cannot be compared size by size
     sizes = {pair for old, new in pairs if len(old) == len(new) for pair in zip(old, new, strict=True)}
     sizes = {(old, new) for old, new in sizes if old != new}
     strange = sorted(expected.keys() ^ found.keys())
+    for name in expected.keys() & found.keys():
+        if found[name].is_floating_point() != expected[name].is_floating_point() or found[name].is_complex():
+            raise OutputDirError(
+                f"checkpoint: found {name!r} of type {found[name].dtype} in {str(path)!r}, expected "
+                f"{expected[name].dtype}: PyTorch would round it."
+            )
     if not strange and len(sizes) == 1 and next(iter(sizes))[1] == num_classes:
         classes = next(iter(sizes))[0]
         raise OutputDirError(
@@ -189,15 +180,15 @@ def check_checkpoint(path: str | Path, network: nn.Module | None = None, num_cla
 def prepare_output_dir(output_dir: str | Path, resume: bool = False) -> None:
     """Make the folder of a run, and keep other processes from writing into it until this one ends.
 
-    What a killed run left unfinished is removed.
+    Files that a killed run left unfinished are removed.
 
     Args:
         output_dir: may be absent.
-        resume: whether the run goes on from what is there.
+        resume: whether the run goes on from the files in it.
 
     Raises:
-        OutputDirError: when the folder is not empty and ``resume`` is false, when it cannot be made or written to, or
-            when another process writes into it.
+        OutputDirError: when the folder is not empty and ``resume`` is false, when the process cannot write into it, or
+            another one does.
     """
     folder = Path(output_dir)
     try:
@@ -209,8 +200,7 @@ def prepare_output_dir(output_dir: str | Path, resume: bool = False) -> None:
             _remove_unfinished(folder)
     except Timeout as err:
         raise OutputDirError(
-            f"output_dir {str(folder)!r}: another run writes into it at this moment. Wait for its end, or give another "
-            "--output_dir."
+            f"output_dir {str(folder)!r}: another run writes into it. Wait for its end, or give another --output_dir."
         ) from err
     except OSError as err:
         where = f" ({err.filename!r})" if err.filename and Path(err.filename) != folder else ""
@@ -221,16 +211,12 @@ def prepare_output_dir(output_dir: str | Path, resume: bool = False) -> None:
         release_output_dir(folder)
         raise OutputDirError(
             f"output_dir {str(folder)!r} is not empty: its results would be overwritten. Give another --output_dir, "
-            "or --resume true to use it again: training then goes on from its last checkpoint."
+            "or --resume true: training then goes on from its last checkpoint, other results are replaced."
         )
 
 
 def _lock(folder: Path) -> None:
-    """Take the folder's lock, unless this process has it.
-
-    Raises:
-        Timeout: when another process has it.
-    """
+    """Take the folder's lock, unless this process has it; raises Timeout where another process has it."""
     key = os.path.realpath(folder)
     if key not in _held:
         lock = FileLock(folder / LOCK)
@@ -239,19 +225,15 @@ def _lock(folder: Path) -> None:
 
 
 def release_output_dir(output_dir: str | Path) -> None:
-    """Let other processes write into a folder again. For a config's ``finalize``.
-
-    Args:
-        output_dir: of :py:func:`prepare_output_dir`; nothing is done where this process does not hold it.
-    """
+    """Undo the lock of :py:func:`prepare_output_dir`, if this process holds it. For a config's ``finalize``."""
     lock = _held.pop(os.path.realpath(output_dir), None)
     if lock is not None:
-        Path(lock.lock_file).unlink(missing_ok=True)  # while it is held: the next run makes its own
+        Path(lock.lock_file).unlink(missing_ok=True)  # before the release, or the next run would lose its own
         lock.release()
 
 
 def _remove_unfinished(folder: Path) -> None:
-    """Remove what a killed run left, except in folders that have a run of their own."""
+    """Remove the unfinished files of a killed run, except in folders that another run holds."""
     for root, folders, files in os.walk(folder, topdown=True):
         for name in [name for name in folders if name.startswith(UNFINISHED)]:
             shutil.rmtree(Path(root, name))

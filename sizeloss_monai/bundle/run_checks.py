@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 from monai import transforms as mt
 
@@ -23,7 +23,7 @@ from sizeloss_monai.data.slice_axis import (
 )
 from sizeloss_monai.datalist.classes import ClassMap, read_classes
 from sizeloss_monai.errors import ConfigError, DataError, listed
-from sizeloss_monai.transforms.size_bounds import UNITS
+from sizeloss_monai.options import Unit
 
 __all__ = [
     "check_inputs",
@@ -62,8 +62,8 @@ def check_inputs(
         DataError: with one line for each problem of the data.
     """
     check_pixdim(pixdim)
-    if unit not in UNITS:
-        raise ConfigError(f"unit must be {' or '.join(UNITS)}, found {unit!r}")
+    if unit not in (*get_args(Unit), "mm"):  # mm: the old spelling, read with a warning
+        raise ConfigError(f"unit must be {', '.join(get_args(Unit))}, got {unit!r}.")
     check_label_map(classes, datalist, unannotated)
     if not is_first_process():
         return
@@ -75,32 +75,29 @@ def check_inputs(
 
 
 def check_pixdim(pixdim: Any) -> None:
-    """Raise where the size of a voxel is not three numbers. For a config's ``initialize``.
+    """Raise ConfigError where the size of a voxel is not three numbers. For a config's ``initialize``.
 
     Args:
-        pixdim: in mm; one that is negative keeps the scan's own.
-
-    Raises:
-        ConfigError: when it is anything else.
+        pixdim: in mm; a negative number keeps the scan's own size.
     """
     numbers = list(pixdim) if isinstance(pixdim, (list, tuple)) else []
     if len(numbers) != 3 or not all(isinstance(x, (int, float)) and math.isfinite(x) and x != 0 for x in numbers):
         found = list(pixdim) if isinstance(pixdim, tuple) else pixdim
         raise ConfigError(
-            f"pixdim: found {found!r}, expected three numbers in mm, such as [1.5, 1.5, -1.0], of which the last, "
-            "-1.0, keeps the spacing between slices."
+            f"pixdim: found {found!r}, expected three numbers in mm, such as [1.5, 1.5, -1.0], where -1.0 keeps the "
+            "spacing between slices."
         )
 
 
 def trained_slice_axis(checkpoint: str | Path, slice_axis: Any = "auto") -> SliceAxis:
-    """Where the slices lie that weights are used on. For a config.
+    """Where slices lie, for weights that are used again. For a config.
 
     Args:
-        checkpoint: ``<run>/checkpoints/<name>.pt``; other weights are of no run that could say it.
-        slice_axis: what the user says; ``"auto"`` takes what the run's training took.
+        checkpoint: ``<run>/checkpoints/<name>.pt``, or weights outside a run.
+        slice_axis: what the user says; ``"auto"``: as in the run's training, or ``"widest"`` outside a run.
 
     Returns:
-        One of :py:data:`~sizeloss_monai.data.slice_axis.SliceAxis`, never ``"auto"``: ``"widest"`` where nobody says.
+        One of :py:data:`~sizeloss_monai.data.slice_axis.SliceAxis`, never ``"auto"``.
 
     Raises:
         ConfigError: when `slice_axis` is unknown or ``run.json`` is damaged.
@@ -115,21 +112,20 @@ def check_trained_grid(
     slice_axis: SliceAxis | None = None,
     items: Sequence[Mapping[str, Any]] = (),
 ) -> None:
-    """Raise where a run's weights are used on another grid than its own. For a config's ``initialize``.
+    """Raise where a run's weights are used on another grid than in its training. For a config's ``initialize``.
 
-    A network that learned an organ's size in pixels gives poor masks at another scale, without a word, and so does one
-    that learned axial slices on coronal ones. What the run used is in its ``run.json``; weights that lie in no run's
-    folder are not compared.
+    A network gives poor masks at another scale, or of coronal slices when it learned axial ones, and no message says
+    so. The run's ``run.json`` holds its grid; weights outside a run are not compared.
 
     Args:
         checkpoint: ``<run>/checkpoints/<name>.pt``.
-        pixdim: size of a voxel, mm, that scans are resampled to; None where they keep their own.
-        slice_axis: where slices lie; None of whole volumes.
+        pixdim: size of a voxel after resampling, mm; None where scans keep their own.
+        slice_axis: where slices lie; None for whole volumes.
         items: cases whose ``image`` is cut into slices.
 
     Raises:
-        ConfigError: when pixel sizes differ, a case would be cut into other slices, or ``run.json`` is damaged. What
-            the widest spacing of a training says of scans without a clearly widest one is no contradiction.
+        ConfigError: when pixel sizes differ, a case would be cut into other slices, or ``run.json`` is damaged. Where
+            the training took the widest spacing, scans without a clearly widest one are not compared.
         DataError: when the header of an image cannot be read.
     """
     grid = _recorded_grid(checkpoint)
@@ -162,7 +158,7 @@ def check_trained_grid(
 
 
 def _recorded_slice_axis(checkpoint: str | Path) -> SliceAxis | None:
-    """Where slices lay in the training; None where that was not noted."""
+    """Where slices lay in the training; None where ``run.json`` does not hold it."""
     recorded = _recorded_grid(checkpoint).get("slice_axis")
     if recorded is None:
         return None
@@ -173,7 +169,7 @@ def _recorded_slice_axis(checkpoint: str | Path) -> SliceAxis | None:
 
 
 def _recorded_grid(checkpoint: str | Path) -> Mapping[str, Any]:
-    """What the last start of the run noted; empty where weights lie in no run's folder, or in an older run's."""
+    """The grid of the run's last start; empty for weights outside a run, or of an older one."""
     if not _record(checkpoint).is_file():
         return {}
     try:
@@ -224,20 +220,17 @@ _DEFORMING = (
 
 
 def check_sizes_hold(transforms: Sequence[Any]) -> None:
-    """Check that transforms keep the size of a target, or tell of its change in the affine.
+    """Raise ValueError where a transform changes the size of a target and not the affine.
 
-    Rotation, translation, flips and affine zoom do (``RandAffined``), as far as the target stays in the image. Crops,
+    Rotation, translation, flips and affine zoom (``RandAffined``) are safe while the target stays in the image. Crops,
     and zooms to the same number of voxels, may cut it. Elastic deformation and grid distortion change sizes, by a third
     at times, and leave the affine as it is.
 
     Args:
-        transforms: of a training item, after its size bounds are known; a ``Compose`` in it is looked into.
-
-    Raises:
-        ValueError: when one of them does not.
+        transforms: of a training item, after its size bounds are known, also within a ``Compose``.
     """
     for transform in _flat(transforms):
-        for kinds, what in ((_CUTTING, "may cut the target"), (_DEFORMING, "deforms it unseen by the affine")):
+        for kinds, what in ((_CUTTING, "may cut the target"), (_DEFORMING, "deforms it and not the affine")):
             if isinstance(transform, kinds):
                 raise ValueError(
                     f"augmentation: found {type(transform).__name__}, which {what}; expected transforms after which "

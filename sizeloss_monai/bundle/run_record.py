@@ -1,12 +1,14 @@
-"""What made a run: written beside its results, so that a number can be traced."""
+"""What made a run, beside its results: a number can be traced, and a run evaluated without its settings."""
 
 from __future__ import annotations
 
 import json
 import os
 import platform
+import shlex
 import subprocess
 import sys
+from collections.abc import Sequence
 from datetime import datetime, timezone
 from importlib.metadata import version
 from pathlib import Path
@@ -17,7 +19,7 @@ import torch
 from sizeloss_monai.data.whole_files import write_whole
 from sizeloss_monai.errors import DataError
 
-__all__ = ["describe_run", "read_json", "read_starts", "record_run", "source_commit"]
+__all__ = ["describe_run", "read_json", "read_starts", "record_run", "shell_line", "source_commit"]
 
 PACKAGES = ("sizeloss-monai", "monai", "torch", "pytorch-ignite", "numpy")
 
@@ -25,7 +27,7 @@ PACKAGES = ("sizeloss-monai", "monai", "torch", "pytorch-ignite", "numpy")
 def source_commit() -> str | None:
     """The commit of the source, with ``-dirty`` where it was changed; None outside a checkout."""
     git = ["git", "-C", str(Path(__file__).parent)]
-    # an environment within somebody else's checkout has that one's commit, but not this file in it
+    # an environment may lie in another project's checkout, which does not track this file
     tracked = [*git, "ls-files", "--error-unmatch", Path(__file__).name]
     describe = [*git, "describe", "--always", "--dirty", "--abbrev=12"]
     try:
@@ -47,11 +49,7 @@ def _machine() -> dict[str, Any]:
 
 
 def describe_run(**settings: Any) -> dict[str, Any]:
-    """What makes this run: command, time, commit, versions, machine class and settings.
-
-    Args:
-        settings: what else to note, such as the seed; anything JSON can hold.
-    """
+    """Command, time, commit, versions, kind of machine, and `settings`: whatever else to note that JSON can hold."""
     return {
         "command": sys.argv,
         "started": datetime.now(timezone.utc).isoformat(timespec="seconds"),
@@ -64,13 +62,11 @@ def describe_run(**settings: Any) -> dict[str, Any]:
 
 
 def record_run(output_dir: str | Path, **settings: Any) -> None:
-    """Add an entry to ``<output_dir>/run.json``, see :py:func:`describe_run`.
-
-    A resumed run has one entry for each start.
+    """Add an entry to ``<output_dir>/run.json``; a resumed run has one for each start.
 
     Args:
-        output_dir: of the run; must exist.
-        settings: as of :py:func:`describe_run`.
+        output_dir: the folder of the run, which must exist.
+        settings: see :py:func:`describe_run`.
 
     Raises:
         DataError: when the file of earlier starts is damaged.
@@ -81,40 +77,42 @@ def record_run(output_dir: str | Path, **settings: Any) -> None:
         entries = read_starts(Path(output_dir)) if file.is_file() else []
     except DataError as err:
         raise DataError(f"{err} Move the file away to go on: a new one is written.") from err
-    entries.append(describe_run(**settings))
+    entries.append(describe_run(working_folder=os.getcwd(), **settings))
     write_whole(file, json.dumps(entries, indent=2) + "\n")
 
 
 def read_starts(run_dir: Path) -> list[dict[str, Any]]:
-    """What ``run.json`` says of each start of a run.
-
-    Args:
-        run_dir: folder of the run.
-
-    Returns:
-        The entries that :py:func:`record_run` made, oldest first.
+    """The entries of ``run.json``, one for each start of a run, oldest first.
 
     Raises:
-        DataError: when the folder is that of no run, or the file is damaged.
+        DataError: when the folder holds no run, or the file is damaged.
     """
     if not run_dir.is_dir():
-        raise DataError(f"'{run_dir}' is not a folder, expected that of a run (its output_dir).")
+        raise DataError(f"'{run_dir}' is not a folder, expected the folder of a run (its output_dir).")
     file = run_dir / "run.json"
     if not file.is_file():
-        raise DataError(f"'{run_dir}' is not the folder of a run: found no run.json in it, which training writes.")
+        raise DataError(
+            f"'{run_dir}': found no run.json in it, expected the folder of a run, where training writes one."
+        )
     starts = read_json(file)
     if not isinstance(starts, list) or not starts or not all(isinstance(start, dict) for start in starts):
-        raise DataError(f"'{file}': found no list of objects, expected one for each start of the training.")
+        raise DataError(f"'{file}' must hold a list of objects, one for each start of the training.")
     return starts
 
 
 def read_json(file: Path) -> Any:
-    """What a file of a run holds.
-
-    Raises:
-        DataError: when it is not valid JSON.
-    """
+    """The content of a JSON file of a run; raises DataError where it is not valid JSON."""
     try:
         return json.loads(file.read_text(encoding="utf-8"))
     except ValueError as err:
         raise DataError(f"'{file}' is not valid JSON, was it cut off? {err}.") from err
+
+
+def shell_line(words: Sequence[str]) -> str:
+    """A command line to copy into a shell.
+
+    Words with single quotes get double quotes, which are easier to read than what ``shlex.quote`` makes of them.
+    """
+    return " ".join(
+        f'"{word}"' if "'" in word and not set(word) & set('"$`\\!') else shlex.quote(word) for word in words
+    )

@@ -1,4 +1,4 @@
-"""The command ``bounds``: propose size bounds per class, and write them into a data list."""
+"""The command ``bounds``: propose size bounds per class and write them into a data list."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_args
 
+from sizeloss_monai.cli.check import SLICE_AXIS
 from sizeloss_monai.options import Method, Per, PublishedName
 
 __all__ = ["add"]
@@ -15,14 +16,14 @@ if TYPE_CHECKING:
 
 
 _PUBLISHED = get_args(PublishedName)
-_DESCRIPTION = f"""
+_DESCRIPTION = """
 Propose size bounds per class, from the full annotations of a few training cases or from published normal ranges.
-Bounds are printed; they are written only into the --output asked for, and not if they contradict a case.
+The command prints the bounds. It writes them only into --output, and only if they contradict no case.
 
   sizeloss-monai bounds list.json --per volume --num_cases 5 --output list_bounds.json
   sizeloss-monai bounds list.json --published 1=rv_cavity 2=lv_myocardium 3=lv_cavity --margin 1.5
 
-published ranges (of volumes): {", ".join(_PUBLISHED)}
+Published ranges hold for volumes; a name that is not known lists all of them.
 """
 
 
@@ -38,23 +39,19 @@ def add(commands: argparse._SubParsersAction) -> None:
     parser.add_argument("--dataset_dir", help="the folder its paths are relative to; default: the list's own")
     parser.add_argument("--per", choices=get_args(Per), default="volume", help="mm2 or mL; default: volume")
     parser.add_argument(
-        "--slice_axis",
-        default="auto",
-        help="where slices lie: axial, coronal, sagittal, widest (along the axis of the widest voxels) or a voxel axis "
-        "(0, 1, 2); default: what the list says, else as strokes were painted, else widest",
+        "--per", choices=("slice", "volume"), default="volume", help="bounds in mm2 or in mL; default: volume"
     )
+    parser.add_argument("--slice_axis", default="auto", help=SLICE_AXIS)
     source = parser.add_mutually_exclusive_group()
     source.add_argument("--cases", nargs="+", metavar="NAME", help="annotated training cases or patients to use")
-    source.add_argument("--num_cases", type=int, help="how many to use, the first ones; default: all")
-    source.add_argument(
-        "--published", nargs="+", type=_entry, metavar="ID=NAME", help="class ids and published ranges, as above"
-    )
+    source.add_argument("--num_cases", type=int, help="use the first so many cases; default: all")
+    source.add_argument("--published", nargs="+", type=_entry, metavar="ID=NAME", help="class ids and published ranges")
     parser.add_argument(
         "--method",
         choices=get_args(Method),
         help="from cases: 0.9 min to 1.1 max, sample quantiles, or a prediction interval; default: lognormal",
     )
-    parser.add_argument("--coverage", type=float, help="of quantiles and prediction intervals; default: 0.95")
+    parser.add_argument("--coverage", type=float, help="for quantile and lognormal; default: 0.95")
     parser.add_argument(
         "--margin", type=float, default=1.0, help="divides lower and multiplies upper bounds; default: 1"
     )
@@ -64,7 +61,7 @@ def add(commands: argparse._SubParsersAction) -> None:
 
 
 def _run(args: argparse.Namespace) -> int:
-    """Propose, review, print and write."""
+    """Print the proposed bounds, and write them where they contradict no case."""
     _check_options(args)
     import json
 
@@ -165,6 +162,6 @@ def _summary(proposal: BoundsProposal, datalist: dict[str, Any], published: dict
 def _entry(text: str) -> tuple[int, str]:
     """A class id and the name of a published range."""
     class_id, _, name = text.partition("=")
-    if not class_id.isdecimal() or name not in _PUBLISHED:
-        raise argparse.ArgumentTypeError(f"found '{text}', expected ID=NAME with NAME among {', '.join(_PUBLISHED)}")
+    if not class_id.isdecimal() or not name:
+        raise argparse.ArgumentTypeError(f"found '{text}', expected ID=NAME, such as 1=prostate")
     return int(class_id), name

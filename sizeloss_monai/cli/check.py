@@ -7,10 +7,16 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-__all__ = ["add"]
+__all__ = ["SLICE_AXIS", "add"]
 
 if TYPE_CHECKING:
     from sizeloss_monai.checks import CheckReport
+
+
+SLICE_AXIS = (
+    "where slices lie: axial, coronal, sagittal, widest (along the axis of the widest voxels) or a voxel axis "
+    "(0, 1, 2); default: what the list says, else as strokes were painted, else widest"
+)
 
 
 def add(commands: argparse._SubParsersAction) -> None:
@@ -18,39 +24,34 @@ def add(commands: argparse._SubParsersAction) -> None:
     parser = commands.add_parser(
         "check",
         help="say what is wrong with a data list and its files",
-        description="Read every file of a data list once and say, case by case, what is wrong: with the files, their "
-        "grids, ids, tags, size bounds and supervision, and across cases and splits. The exit code is 1 after errors, "
-        "0 after none or warnings only. Nothing but the report is written.",
+        description="Read every file of a data list once and say, case by case, what is wrong with files, grids, ids, "
+        "tags, size bounds and supervision, and across cases and splits. The exit code is 1 after errors, else 0. The "
+        "command writes its report and nothing else.",
     )
     parser.add_argument("datalist", type=Path, help="the data list (JSON)")
     parser.add_argument(
-        "--dataset_dir", type=Path, help="the folder that the list's paths are relative to; default: that of the list"
+        "--dataset_dir", type=Path, help="the folder its paths are relative to; default: the list's own"
     )
     parser.add_argument(
         "--output",
         type=Path,
-        help="the JSON file to write the report to; default: <list>_check.json beside the list. An earlier report on "
-        "the same list is replaced, any other file is not.",
+        help="the JSON file of the report; default: <list>_check.json beside the list. The command replaces an earlier "
+        "report on the same list, and no other file.",
     )
-    parser.add_argument(
-        "--slice_axis",
-        default="auto",
-        help="where slices lie: axial, coronal, sagittal, widest (along the axis of the widest voxels) or a voxel axis "
-        "(0, 1, 2); default: what the list says, else as strokes were painted, else widest",
-    )
-    parser.add_argument("--num_workers", type=int, default=0, help="threads that read files (default: 0)")
+    parser.add_argument("--slice_axis", default="auto", help=SLICE_AXIS)
+    parser.add_argument("--num_workers", type=int, default=0, help="threads that read files; default: 0")
     parser.add_argument(
         "--label_ids",
         type=int,
         nargs="+",
         metavar="ID",
-        help="the ids that a training is told to expect of label files; default: those that the list's 'labels' name",
+        help="the ids that training expects in label files; default: those that the list's 'labels' name",
     )
     parser.set_defaults(run=_run)
 
 
 def _run(args: argparse.Namespace) -> int:
-    """Check a data list, print what is wrong, and write the report."""
+    """Print what is wrong, and write the report."""
     from sizeloss_monai.checks import check_datalist
     from sizeloss_monai.data.whole_files import write_whole
     from sizeloss_monai.errors import counted
@@ -75,11 +76,7 @@ def _run(args: argparse.Namespace) -> int:
 
 
 def _is_earlier_report(output: Path, datalist: Path) -> bool:
-    """Whether there is a report on the same data list at `output`.
-
-    Raises:
-        FileExistsError: if there is anything else.
-    """
+    """Whether `output` is a report on the same data list; raises FileExistsError where it is another file."""
     if not output.exists():
         return False
     try:
@@ -89,13 +86,13 @@ def _is_earlier_report(output: Path, datalist: Path) -> bool:
     keys = {"datalist", "errors", "warnings", "findings", "summary"}
     if not isinstance(content, dict) or content.keys() != keys or content["datalist"] != datalist.name:
         raise FileExistsError(
-            f"'{output}' exists and is no report on '{datalist.name}'; choose another file with --output."
+            f"'{output}' must be a report on '{datalist.name}' to be replaced, got another file: give another --output."
         )
     return True
 
 
 def _table(report: CheckReport) -> str:
-    """Cases and slices of every split, and how much of them is annotated with each class."""
+    """Two tables: cases and slices of every split, and the annotated share of each class."""
     splits = [[name, *map(str, counts.values())] for name, counts in report.summary["splits"].items()]
     annotations = [_annotation_row(row) for row in report.summary["annotations"]]
     header = ["split", *report.summary["splits"]["training"]]
@@ -107,7 +104,7 @@ def _table(report: CheckReport) -> str:
 
 
 def _annotation_row(row: dict[str, Any]) -> list[str]:
-    """A row of the second table."""
+    """A row of the table of classes."""
     name = row["name"] if row["class"] is None else f"{row['class']} {row['name']}".rstrip()
     cases = f"{row['cases']}/{row['of_cases']}"
     fraction = f"{100 * row['annotated_fraction']:.3g} %"
@@ -115,13 +112,9 @@ def _annotation_row(row: dict[str, Any]) -> list[str]:
 
 
 def _aligned(rows: list[list[str]], num_text: int) -> str:
-    """Rows in columns, the first `num_text` of them flush left, the others flush right."""
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    lines = []
-    for row in rows:
-        cells = [
-            cell.ljust(width) if index < num_text else cell.rjust(width)
-            for index, (cell, width) in enumerate(zip(row, widths, strict=True))
-        ]
-        lines.append("  ".join(cells).rstrip())
-    return "\n".join(lines)
+    """Rows in columns: the first `num_text` columns flush left, the others flush right."""
+    columns = []
+    for index, column in enumerate(zip(*rows, strict=True)):
+        width = max(map(len, column))
+        columns.append([cell.ljust(width) if index < num_text else cell.rjust(width) for cell in column])
+    return "\n".join("  ".join(cells).rstrip() for cells in zip(*columns, strict=True))

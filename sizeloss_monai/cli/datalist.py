@@ -20,7 +20,7 @@ def add(commands: argparse._SubParsersAction) -> None:
     parser = commands.add_parser(
         "datalist",
         help="list the cases of a folder and split them by patient",
-        description="List the cases of a folder, split them by patient, and write a data list (JSON).",
+        description="List the cases of a folder, split them by patient and write a data list (JSON).",
         formatter_class=argparse.ArgumentDefaultsHelpFormatter,
     )
     parser.add_argument("layout", choices=get_args(LayoutName), help="layout of the folder")
@@ -28,7 +28,7 @@ def add(commands: argparse._SubParsersAction) -> None:
     parser.add_argument("--output", required=True, help="the JSON file to write")
     parser.add_argument("--num_validation", type=_number, default=0.2, help="patients: a count, or a fraction like 0.2")
     parser.add_argument("--num_test", type=_number, default=0, help="patients: a count, or a fraction")
-    parser.add_argument("--seed", type=int, default=0, help="of the split")
+    parser.add_argument("--seed", type=int, default=0, help="seed of the split")
     parser.add_argument("--weak_labels", action="store_true", help="list weak labels (scribbles), too")
     parser.add_argument(
         "--unannotated",
@@ -36,21 +36,21 @@ def add(commands: argparse._SubParsersAction) -> None:
         help="the id of unannotated voxels in weak labels: 0 of ITK-SNAP and 3D Slicer; if not given, the "
         "layout's, else 255",
     )
-    parser.add_argument("--labels", nargs="+", metavar="ID=NAME", help="names of the ids of the label files")
+    parser.add_argument("--labels", nargs="+", metavar="ID=NAME", help="names of the ids in the label files")
     parser.add_argument(
         "--patient_pattern",
-        help="regular expression that finds the patient in the name of a case; "
-        "default: the layout's rule (folder: each case is a patient of its own)",
+        help="regular expression that finds the patient in a case's name; if not given, the layout's rule (folder: "
+        "each case is a patient)",
     )
     parser.add_argument("--overwrite", action="store_true", help="replace an output file of other content")
     parser.set_defaults(run=_run)
 
 
 def _run(args: argparse.Namespace) -> None:
-    """Build, save and summarise a data list."""
+    """Write a data list, and print its summary."""
     from sizeloss_monai.datalist import make_datalist, save_datalist
 
-    with _logs() as notes:  # they name the files that are not used
+    with _logs() as notes:  # they name unused files
         datalist = make_datalist(
             args.dataset_dir,
             layout=args.layout,
@@ -84,7 +84,7 @@ def _logs() -> Iterator[StringIO]:
 
 
 def _summary(datalist: Mapping[str, Any]) -> str:
-    """A table of the patients, cases, their annotations, and groups (in patients) of every section."""
+    """A table of every section: patients, cases, annotations, and patients per group."""
     rows = [f"{datalist['name']} ({datalist['layout']}), seed {datalist['seed']}"]
     rows.append(
         f"{'split':<12}{'patients':>9}{'cases':>7}{'weak labels':>13}{'masks':>7}{'neither':>9}  patients per group"

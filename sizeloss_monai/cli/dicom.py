@@ -1,4 +1,4 @@
-"""The command ``dicom``: segment a DICOM series with a bundle."""
+"""The commands ``dicom``, which segments a DICOM series, and ``dicom-service``, which does so beside a PACS."""
 
 from __future__ import annotations
 
@@ -8,16 +8,16 @@ from pathlib import Path
 __all__ = ["add"]
 
 _DESCRIPTION = """
-Segment a DICOM series with a bundle: for each phase a DICOM Segmentation and a JSON summary with volumes in mL and a
-verdict, pass, review or reject. Files are named after a hash of the series' UID. Files of the folder that are not used
-are listed with the reason; a file that could be a slice and cannot be read is an error.
+Segment a DICOM series with a bundle: for each phase, write a DICOM Segmentation and a JSON summary with volumes in mL
+and a verdict: pass, review or reject. Names of files are a hash of the series' UID. The command lists the files that it
+does not use, with the reason; a file that could be a slice and cannot be read is an error.
 
   sizeloss-monai dicom scans/series --bundle bundles/cine_lv_segmentation --output_dir masks
 """
 
 
 def add(commands: argparse._SubParsersAction) -> None:
-    """Add the command ``dicom``."""
+    """Add the commands ``dicom`` and ``dicom-service``."""
     parser = commands.add_parser(
         "dicom",
         help="segment a DICOM series with a bundle",
@@ -32,10 +32,18 @@ def add(commands: argparse._SubParsersAction) -> None:
     parser.add_argument("--device", help="such as cuda:0; default: a GPU if there is one")
     parser.add_argument("--overwrite", action="store_true", help="replace files of the same name")
     parser.set_defaults(run=_run)
+    service = commands.add_parser(
+        "dicom-service",
+        help="segment what a PACS sends, and store the segmentations there",
+        description="Receive DICOM series by C-STORE, segment them with a bundle, and store the segmentations in the "
+        "PACS by DICOMweb, until SIGTERM or SIGINT. The log, on stdout, has one JSON object a line.",
+    )
+    service.add_argument("--config", required=True, help="YAML file of sizeloss_monai.dicom.service.ServiceConfig")
+    service.set_defaults(run=_run_service)
 
 
 def _run(args: argparse.Namespace) -> int:
-    """Segment, write and print."""
+    """Segment a series, and print the verdicts."""
     import json
     import logging
 
@@ -68,3 +76,21 @@ def _run(args: argparse.Namespace) -> int:
     for path, reason in unused_files(contents, series):
         print(f"not used: {path.relative_to(args.folder)}: {reason}")
     return 0
+
+
+def _run_service(args: argparse.Namespace) -> None:
+    """Read the settings, load the bundle, then listen."""
+    import signal
+    import threading
+
+    from sizeloss_monai.dicom import DicomSegmenter
+    from sizeloss_monai.dicom.service import read_config, run_service
+    from sizeloss_monai.dicom.service.log import quiet_libraries
+
+    config = read_config(args.config)
+    stop = threading.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: stop.set())
+    segmenter = DicomSegmenter(config.bundle, device=config.device)
+    quiet_libraries()
+    run_service(config, segmenter.segment, stop)

@@ -9,11 +9,11 @@ import warnings
 from collections.abc import Sequence
 
 from sizeloss_monai import __version__
-from sizeloss_monai.cli import bounds, check, datalist, dicom, dicom_service, report
+from sizeloss_monai.cli import bounds, bundles, check, datalist, dicom, report, run
 
 __all__ = ["main"]
 
-_COMMANDS = (datalist, check, bounds, report, dicom, dicom_service)
+_COMMANDS = (bundles, run, datalist, check, bounds, report, dicom)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -35,8 +35,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     commands = parser.add_subparsers(title="commands", metavar="command", required=True)
     for command in _COMMANDS:
         command.add(commands)
-    args = parser.parse_args(argv)
-    # MONAI says so whenever it makes a LoadImage while pydicom is installed and a GPU's DICOM decoder is not
+    args, settings = parser.parse_known_args(argv, argparse.Namespace(takes_settings=False))
+    args.settings = settings
+    if args.settings and not args.takes_settings:
+        parser.error(f"unrecognized arguments: {' '.join(args.settings)}")
+    # MONAI warns of a missing DICOM decoder for GPUs whenever it makes a LoadImage
     logging.getLogger("monai.data.nvimgcodec_pydicom_plugin").setLevel(logging.ERROR)
     warnings.filterwarnings("ignore", message="NvImgCodecPydicomReader")
     try:

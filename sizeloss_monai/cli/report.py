@@ -13,8 +13,8 @@ def add(commands: argparse._SubParsersAction) -> None:
     parser = commands.add_parser(
         "report",
         help="write a page on a run",
-        description="Write one HTML page on a run: settings, curves, a table of its cases and overlays, violated "
-        "bounds first. Evaluate the run before, with the bundle's evaluate.yaml.",
+        description="Write one HTML page on a run: settings, curves, a table of its cases, and overlays, violated "
+        "bounds first. Evaluate the run before: sizeloss-monai evaluate RUN.",
     )
     parser.add_argument("run_dir", metavar="RUN", help="folder of the run (its output_dir)")
     parser.add_argument("--output", help="the HTML file to write; default: report.html in the run's folder")
@@ -23,7 +23,7 @@ def add(commands: argparse._SubParsersAction) -> None:
 
 
 def _run(args: argparse.Namespace) -> None:
-    """Write the page, and say what is missing from it."""
+    """Write the page, and print what is missing from it."""
     from sizeloss_monai.errors import DataError
 
     try:

@@ -197,24 +197,36 @@ class VolumeReader(ImageReader):
         super().__init__()
         self.nifti = _NiftiReader(channel_dim=channel_dim)
         self.others = SimpleITKReader(channel_dim=channel_dim, verify=False)
-        self._used: ImageReader = self.nifti
 
     def verify_suffix(self, filename: Sequence[PathLike] | PathLike) -> bool:
         """Whether every file has a suffix of NIfTI, MetaImage or NRRD."""
         return self.others.verify_suffix(filename)
 
-    def read(self, data: Sequence[PathLike] | PathLike, **kwargs: Any) -> Any:
-        """Read one file, or several of one format as channels.
+    def read(self, data: Sequence[PathLike] | PathLike, **kwargs: Any) -> tuple[tuple[Path, ...], dict[str, Any]]:
+        """Take the paths; :py:meth:`get_data` reads them.
+
+        ``LoadImage`` tries MONAI's own readers on a file that `read` refuses, and these read damaged files.
 
         Args:
             data: a path, or the paths of the channels.
             kwargs: of the library that reads.
+        """
+        return tuple(Path(path) for path in ensure_tuple(data)), kwargs
+
+    def get_data(self, img: tuple[tuple[Path, ...], dict[str, Any]]) -> tuple[np.ndarray, dict]:
+        """Read one file, or several of one format as channels.
+
+        Args:
+            img: what :py:meth:`read` gave.
+
+        Returns:
+            The voxels ``[x, y, z]``, channels last, and the metadata.
 
         Raises:
             OSError: when a file is missing, damaged, or its header cannot be true.
             RuntimeError: likewise, from SimpleITK.
         """
-        paths = [Path(path) for path in ensure_tuple(data)]
+        paths, kwargs = img
         for path in paths:
             if not path.is_file():
                 raise FileNotFoundError(f"no such file: '{path}'")
@@ -224,12 +236,12 @@ class VolumeReader(ImageReader):
         of_nifti = {is_nifti(path) for path in paths}
         if len(of_nifti) > 1:
             raise HeaderError("found NIfTI and other files as channels of one image, expected one format")
-        self._used = self.nifti if of_nifti == {True} else self.others
-        return self._used.read(data, **kwargs)
-
-    def get_data(self, img: Any) -> tuple[np.ndarray, dict]:
-        """The voxels ``[x, y, z]``, channels last, and the metadata of what :py:meth:`read` gave."""
-        return self._used.get_data(img)
+        reader = self.nifti if of_nifti == {True} else self.others
+        voxels, meta = reader.get_data(reader.read(paths, **kwargs))
+        if meta[MetaKeys.AFFINE].shape == (4, 4):
+            for key in (MetaKeys.ORIGINAL_AFFINE, MetaKeys.AFFINE):
+                meta[key] = read_grid(paths[0]).affine
+        return voxels, meta
 
 
 class _NiftiReader(NibabelReader):

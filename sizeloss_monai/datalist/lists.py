@@ -17,7 +17,7 @@ from monai.utils import ensure_tuple
 from sizeloss_monai.data.names import existing_path, expanded, image_stem, is_path, no_file_reason
 from sizeloss_monai.data.whole_files import write_whole
 from sizeloss_monai.datalist.entries import random_key
-from sizeloss_monai.datalist.layouts import LAYOUTS, SECTIONS, Item, detect_layout, layout_info, set_patients
+from sizeloss_monai.datalist.layouts import LAYOUTS, SECTIONS, Item, detect_layout, find_items, layout_info
 from sizeloss_monai.errors import DataError, Finding, Place, counted, listed
 from sizeloss_monai.options import UNIT_OF, LayoutName, Per
 
@@ -117,7 +117,7 @@ def make_datalist(
         layout = detect_layout(dataset_dir)
     if layout not in LAYOUTS:
         raise DataError(f"layout must be one of auto, {', '.join(LAYOUTS)}, got '{layout}'.")
-    items = set_patients(LAYOUTS[layout].items(dataset_dir, weak_labels=weak_labels), patient_pattern)
+    items = find_items(dataset_dir, layout, weak_labels, patient_pattern)
     groups = {item["patient"]: item.get("group") for item in items}
     annotated = {item["patient"] for item in items if "label" in item or "weak_label" in item} or groups.keys()
     of_annotated = {patient: group for patient, group in groups.items() if patient in annotated}

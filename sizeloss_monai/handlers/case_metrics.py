@@ -22,14 +22,14 @@ logger = logging.getLogger(__name__)
 
 
 def evaluated_items(engine: Engine) -> list[dict[str, Any]]:
-    """What batch and output of an evaluator hold of each item: MONAI keeps image, label and pred in the output and
-    leaves the other keys in the batch.
+    """The items of an evaluator's iteration: MONAI puts image, label and pred into the output, and leaves other keys in
+    the batch.
 
     Args:
         engine: a MONAI evaluator after an iteration, decollated.
 
     Returns:
-        An item each, without keys whose value is None, such as the label of a batch that has none.
+        An item for each case, without keys whose value is None, such as the label of a case without one.
     """
     batch: Any = engine.state.batch
     output: Any = engine.state.output
@@ -40,7 +40,7 @@ def evaluated_items(engine: Engine) -> list[dict[str, Any]]:
 class LabelledMetricHandler(IgniteMetricHandler):
     """A metric of prediction and full mask, over the cases that have a mask.
 
-    Where none has, an additional metric is not logged. A key metric, which MONAI asks for in every epoch, is NaN.
+    Without such a case an additional metric is not logged. A key metric, which MONAI needs in every epoch, is NaN.
     """
 
     def __init__(
@@ -52,9 +52,9 @@ class LabelledMetricHandler(IgniteMetricHandler):
     ) -> None:
         """
         Args:
-            metric_fn: of ``y_pred`` and ``y``, one item at a time.
-            label_key: of the full mask, in batch or output.
-            pred_key: of the prediction after postprocessing.
+            metric_fn: takes ``y_pred`` and ``y``, one item at a time.
+            label_key: the full mask, in batch or output.
+            pred_key: the prediction after postprocessing.
             is_key: whether it is the evaluator's key metric.
         """
         super().__init__(metric_fn=metric_fn)
@@ -63,26 +63,16 @@ class LabelledMetricHandler(IgniteMetricHandler):
         self.is_key = is_key
 
     def iteration_completed(self, engine: Engine) -> None:
-        """
-        Args:
-            engine: a MONAI evaluator after an iteration, decollated.
-
-        Raises:
-            RuntimeError: when a case has a mask and there are several processes.
-        """
+        """Measure the items of an iteration; raises RuntimeError for a mask where there are several processes."""
         for item in evaluated_items(engine):
             if self.label_key in item:
-                if idist.get_world_size() > 1:  # a process without masks would not come to gather the others' scores
+                if idist.get_world_size() > 1:  # a process without masks would not gather the others' scores
                     raise RuntimeError("masks of some cases are compared in one process only: leave out watch_masks.")
                 prediction = item[self.pred_key]
                 self.update((prediction[None], item[self.label_key][None].to(prediction.device)))
 
     def completed(self, engine: Engine, name: str) -> None:
-        """
-        Args:
-            engine: the evaluator after an epoch.
-            name: of the metric.
-        """
+        """Put the metric into the engine's state, under `name`."""
         if len(self.metric_fn):
             super().completed(engine, name)
         elif self.is_key:
@@ -90,10 +80,10 @@ class LabelledMetricHandler(IgniteMetricHandler):
 
 
 class WeakScoreHandler(IgniteMetricHandler):
-    """A :class:`~sizeloss_monai.metrics.WeakScoreMetric` of an evaluator, to be its key metric.
+    """A :class:`~sizeloss_monai.metrics.WeakScoreMetric` as an evaluator's key metric.
 
-    The score's parts are logged beside it, under the names ``<prefix>annotated_dice``, ``<prefix>size_violation`` and
-    ``<prefix>crf_energy``. What an item lacks is left out of its score; full masks are never looked at.
+    Its parts are logged as ``<prefix>annotated_dice``, ``<prefix>size_violation`` and ``<prefix>crf_energy``. The score
+    of an item leaves out the keys that it lacks, and never reads full masks.
 
     Example, in a bundle's config::
 
@@ -107,49 +97,38 @@ class WeakScoreHandler(IgniteMetricHandler):
         """
         Args:
             metric_fn: the score.
-            keys: where an item has what the metric needs; defaults to ``pred``, ``weak_label``, ``size_bounds``,
-                ``voxel_size`` and ``image`` under their own names.
-            prefix: of the names of the parts.
+            keys: other names of ``pred``, ``weak_label``, ``size_bounds``, ``voxel_size`` and ``image`` in an item.
+            prefix: first part of the logged names.
 
         Raises:
-            ValueError: when ``keys`` names anything else.
+            ValueError: when ``keys`` has another key.
         """
         super().__init__(metric_fn=metric_fn)
         names = ("pred", "weak_label", "size_bounds", "voxel_size", "image")
         self.keys = {**{name: name for name in names}, **(keys or {})}
         if set(self.keys) != set(names):
-            raise ValueError(f"keys must be of {names}, found {sorted(self.keys)}.")
+            raise ValueError(f"keys must be among {names}, got {sorted(self.keys)}.")
         self.score = metric_fn
         self.prefix = prefix
         self.warned = False
 
     def iteration_completed(self, engine: Engine) -> None:
-        """
-        Args:
-            engine: a MONAI evaluator after an iteration, decollated, whose prediction is one-hot.
-        """
+        """Measure the items of an iteration, whose predictions are one-hot."""
         for item in evaluated_items(engine):
             given = {name: torch.as_tensor(item[key])[None] for name, key in self.keys.items() if key in item}
             self.score(given.pop("pred"), given.pop("weak_label", None), **given)
 
     def completed(self, engine: Engine, name: str) -> None:
-        """
-        Args:
-            engine: the evaluator after an epoch.
-            name: of the score.
-
-        Raises:
-            DataError: when no voxel of any case is annotated.
-        """
+        """Put score and parts into the engine's state; raises DataError where no voxel of any case is annotated."""
         super().completed(engine, name)
         parts = self.score.parts()
         if "annotated_dice" not in parts:
             raise DataError(
                 f"validation, key {self.keys['weak_label']!r}: found no annotated voxel of a target class in any case, "
-                f"expected some: {name} cannot be measured."
+                f"expected some to measure {name}."
             )
         engine.state.metrics.update({self.prefix + part: value for part, value in parts.items()})
         missing = [part for part in self.score.measured if part not in parts]
         if missing and not self.warned:
-            logger.warning("%s goes without %s: no validation case has what it is measured against.", name, missing)
+            logger.warning("%s leaves out %s: no validation case has the annotation for it.", name, missing)
             self.warned = True

@@ -25,61 +25,41 @@ __all__ = ["CheckpointHandler", "KeyMetricLrHandler", "ResumeHandler", "WholeFil
 
 
 class WholeFileSaver(DiskSaver):
-    """Ignite's ``DiskSaver`` that writes under another name and then renames.
+    """Ignite's ``DiskSaver`` that writes under another name and then renames the file.
 
-    MONAI's ``CheckpointSaver`` writes in place (Ignite's renamed files once were not readable for others), so that an
-    interruption leaves part of a file under the name of a whole one. What Ignite itself writes atomically has a name
-    after an interruption that any program may have given.
+    MONAI's ``CheckpointSaver`` writes in place: an interruption leaves part of a file under the name of a whole one.
+    Ignite's own atomic files have, after an interruption, a name that any program may have given.
     """
 
     def __init__(self, dirname: str, filename: str | None = None) -> None:
         """
         Args:
             dirname: folder of the files.
-            filename: the one name of them all, each replacing the one before; None: what the caller names them.
+            filename: one name for all files, each replacing the one before; None: the caller names them.
         """
         super().__init__(dirname, require_empty=False)
         self.filename = filename
 
     def __call__(self, checkpoint: Mapping, filename: str, metadata: Mapping | None = None) -> None:
-        """Save; see Ignite's ``DiskSaver``.
-
-        Args:
-            checkpoint: what to save.
-            filename: its name, where there is no other.
-            metadata: not used.
-
-        Raises:
-            OSError: when the file cannot be written; the earlier one stays.
-        """
+        """Save, as Ignite's ``DiskSaver``; raises OSError where it cannot write, and the earlier file stays."""
         super().__call__(checkpoint, self.filename or filename, metadata)
 
     def _save_func(self, checkpoint: Mapping, path: Path, func: Callable) -> None:
-        content = io.BytesIO()  # torch.save tells of a full disk by a RuntimeError that does not name it
+        content = io.BytesIO()  # on a full disk torch.save raises a RuntimeError that does not say so
         func(checkpoint, content, **self.kwargs)
         write_whole(path, content.getvalue())
 
     def remove(self, filename: str) -> None:
-        """Remove a file, unless the next one replaces it.
-
-        Args:
-            filename: its name.
-        """
+        """Remove a file, unless the next one replaces it."""
         if self.filename is None:
             super().remove(filename)
 
 
 class WholeMetricsSaver(MetricsSaver):
-    """MONAI's ``MetricsSaver`` whose files appear once all of them are written."""
+    """MONAI's ``MetricsSaver``, whose files appear once all are written."""
 
     def __call__(self, engine: Engine) -> None:
-        """
-        Args:
-            engine: the evaluator, after an epoch.
-
-        Raises:
-            OSError: when a file cannot be written; earlier files stay.
-        """
+        """Write the files; raises OSError where one cannot be written, and earlier files stay."""
         folder = self.save_dir
         os.makedirs(folder, exist_ok=True)
         with TemporaryDirectory(prefix=UNFINISHED, dir=folder) as unfinished:
@@ -173,28 +153,27 @@ def _epoch(engine: Engine) -> int:
 
 
 def _key_metric(engine: Engine) -> float:
-    return float(engine.state.metrics[engine.state.key_metric_name])
+    state: Any = engine.state  # MONAI's evaluators add the key metric's name
+    return float(state.metrics[state.key_metric_name])
 
 
 class ResumeHandler(CheckpointLoader):
     """Restores what :py:class:`CheckpointHandler` has saved, and lets the config say how the step size goes on.
 
-    The state of PyTorch's schedules holds their length. MONAI's ``CheckpointLoader`` restores it: a schedule made for 2
-    epochs then goes on at rate 0 in a run that was given 4 more. Here the config's schedule is stepped to the epoch of
-    the checkpoint: the rate is that of a run that had this schedule from the start. ``ReduceLROnPlateau``, whose rate
-    depends on the metrics seen, goes on from its state, with the config's ``patience``, ``factor`` and the like.
+    The state of PyTorch's schedules holds their length, which MONAI's ``CheckpointLoader`` restores: a schedule for 2
+    epochs then goes on at rate 0 in a run of 4 more. This handler steps the config's schedule to the epoch of the
+    checkpoint instead: the rate equals that of a run with this schedule from the start. ``ReduceLROnPlateau`` depends
+    on the metrics seen: it goes on from its state, with the config's ``patience``, ``factor`` and the like.
 
     Args: see MONAI's ``CheckpointLoader``; ``load_dict`` may have an ``optimizer`` and an ``lr_scheduler``.
     """
 
     def __call__(self, engine: Engine) -> None:
-        """
-        Args:
-            engine: the trainer.
+        """Restore the state of the training.
 
         Raises:
-            DataError: when the file is not one of this training's, holds later epochs than the trainer is to run, or
-                the schedule ends before its epoch.
+            DataError: when the file does not fit the training, holds more epochs than the trainer is to run, or the
+                schedule ends before its epoch.
         """
         optimizer, scheduler = self.load_dict.get("optimizer"), self.load_dict.get("lr_scheduler")
         fresh_state = deepcopy(scheduler.state_dict()) if scheduler is not None else {}
@@ -202,10 +181,10 @@ class ResumeHandler(CheckpointLoader):
         epochs = engine.state.max_epochs
         try:
             super().__call__(engine)
-        except Exception as err:  # what PyTorch, Ignite and MONAI raise about a file that does not fit is of any kind
+        except Exception as err:  # PyTorch, Ignite and MONAI each raise their own
             if epochs is not None and engine.state.epoch > epochs:
                 raise DataError(
-                    f"epochs must be at least {engine.state.epoch}, those {self.load_path!r} has seen, got {epochs}."
+                    f"epochs must be at least {engine.state.epoch}, as in {self.load_path!r}, got {epochs}."
                 ) from err
             reason = str(err).strip().partition("\n")[0]
             raise DataError(
@@ -229,18 +208,18 @@ class ResumeHandler(CheckpointLoader):
                     scheduler.step()
             except ValueError as err:
                 raise DataError(
-                    f"lr_scheduler must be made for more than the {steps} steps that {self.load_path!r} has seen: {err}"
+                    f"lr_scheduler must be made for more than the {steps} steps of {self.load_path!r}: {err}"
                 ) from err
         after = [group["lr"] for group in optimizer.param_groups]
         if before != after:
             self.logger.warning(
                 f"resume: the learning rate goes on at {after[0]:.6g}, not at {before[0]:.6g}: the config has another "
-                "schedule than before, which is followed from here."
+                "schedule than before."
             )
 
 
 def _options(group: dict[str, Any]) -> dict[str, Any]:
-    """What an optimizer is told of a group of parameters."""
+    """The options of a group of parameters."""
     return {key: deepcopy(value) for key, value in group.items() if key != "params"}
 
 
@@ -261,7 +240,7 @@ class KeyMetricLrHandler(LrScheduleHandler):
         super().__init__(lr_scheduler, print_lr=False, step_transform=step_transform)
 
     def _metric(self, engine: Engine) -> float:
-        state = self.evaluator.state
+        state: Any = self.evaluator.state
         return state.metrics.get(state.key_metric_name, float("-inf"))
 
 

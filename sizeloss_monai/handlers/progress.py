@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import sys
+import time
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import Any, TextIO
 
 import ignite.distributed as idist
 import torch
 from ignite.engine import Engine, Events
-from ignite.handlers.tqdm_logger import ProgressBar
 from monai.handlers import StatsHandler, TensorBoardHandler
+from tqdm import tqdm
 
 from sizeloss_monai.handlers.images import OverlayImagesHandler, ProposalImagesHandler
 from sizeloss_monai.losses import WeakSupervisionLoss
@@ -44,37 +46,108 @@ def without_loggers(handlers: Sequence[Any]) -> list[Any]:
 
 
 class ProgressBarHandler:
-    """Attaches Ignite's ``ProgressBar`` from a config, showing what ``output_transform`` makes of each step."""
+    """One line about a run: epoch, values of a step, validation score, time left.
 
-    def __init__(self, output_transform: Callable[[Any], Any] | None = None, every: int = 1, **kwargs: Any) -> None:
+    On a terminal the line is ``tqdm``'s and changes in place. Elsewhere each epoch writes a line of its own, with the
+    means of the loss terms that :py:class:`LossTermsHandler` publishes, or the metrics of an evaluator.
+    """
+
+    def __init__(
+        self,
+        output_transform: Callable[[Any], Mapping[str, float]] | None = None,
+        every: int = 1,
+        validator: Engine | None = None,
+        file: TextIO | None = None,
+        **kwargs: Any,
+    ) -> None:
         """
         Args:
-            output_transform: from the engine's output to a dictionary of numbers.
-            every: number of iterations between two updates.
-            kwargs: for ``ignite.handlers.tqdm_logger.ProgressBar`` and so for ``tqdm``.
+            output_transform: from the engine's output to the values of a step; None: none are shown.
+            every: number of iterations between two updates of a terminal's line.
+            validator: the evaluator whose key metric is shown; None: no score is shown.
+            file: to write to; default: the standard output.
+            kwargs: for ``tqdm``.
         """
         self.output_transform = output_transform
         self.every = every
-        self.progress_bar = ProgressBar(**kwargs)
+        self.validator = validator
+        self.file = file
+        self.kwargs = kwargs
+        self.bar: tqdm | None = None
+        self.first = 0
+        self.started: float | None = None
 
     def attach(self, engine: Engine) -> None:
         """
         Args:
-            engine: any Ignite engine.
+            engine: any Ignite engine. Attach handlers that make metrics before this one.
         """
-        self.progress_bar.attach(
-            engine,
-            output_transform=self.output_transform,
-            event_name=Events.ITERATION_COMPLETED(every=self.every),
-            closing_event_name=Events.EPOCH_COMPLETED,
-        )
+        engine.add_event_handler(Events.STARTED, self._close)
+        engine.add_event_handler(Events.EPOCH_STARTED, self._start)  # a resumed run knows its epoch by then
+        engine.add_event_handler(Events.ITERATION_COMPLETED(every=self.every), self._update)
+        engine.add_event_handler(Events.EPOCH_COMPLETED, self._finish_epoch)
+        engine.add_event_handler(Events.COMPLETED | Events.TERMINATE, self._close)
+
+    def _start(self, engine: Engine) -> None:
+        if self.started is not None:
+            return
+        stream = self.file or sys.stdout
+        self.first, self.started = engine.state.iteration, time.monotonic()
+        if stream.isatty():
+            self.bar = tqdm(total=self._total(engine), initial=self.first, file=stream, **self.kwargs)
+
+    def _update(self, engine: Engine) -> None:
+        if self.bar is None:
+            return
+        values = self.output_transform(engine.state.output) if self.output_transform else {}
+        self._show(self.bar, engine, {**values, **self._score()})
+
+    def _finish_epoch(self, engine: Engine) -> None:
+        metrics = {name.removeprefix("train_"): value for name, value in engine.state.metrics.items()}
+        values = {name: value for name, value in metrics.items() if isinstance(value, (int, float))} | self._score()
+        if self.bar is not None:
+            self._show(self.bar, engine, values)
+            return
+        assert self.started is not None
+        gone, done, total = time.monotonic() - self.started, engine.state.iteration - self.first, self._total(engine)
+        epochs = engine.state.max_epochs or 1
+        times = f"{tqdm.format_interval(gone)} gone"
+        if total is not None and epochs > 1:
+            times += f", {tqdm.format_interval(gone * (total - engine.state.iteration) / max(done, 1))} left"
+        where = f"epoch {engine.state.epoch}/{epochs}" if epochs > 1 else f"{engine.state.iteration}/{total}"
+        shown = ", ".join(f"{name} {value:.4g}" for name, value in values.items())
+        print(f"{where}: {shown}{'; ' if shown else ''}{times}", file=self.file or sys.stdout, flush=True)
+
+    def _show(self, bar: tqdm, engine: Engine, values: Mapping[str, float]) -> None:
+        if engine.state.max_epochs and engine.state.max_epochs > 1 and "desc" not in self.kwargs:
+            bar.set_description_str(f"epoch {engine.state.epoch}/{engine.state.max_epochs}", refresh=False)
+        bar.set_postfix(values, refresh=False)
+        bar.n = engine.state.iteration
+        bar.refresh()
+
+    def _score(self) -> dict[str, float]:
+        """The last key metric of the validator; empty before the first validation."""
+        state = getattr(self.validator, "state", None)
+        name = getattr(state, "key_metric_name", None)
+        return {name: state.metrics[name]} if state is not None and name is not None and name in state.metrics else {}
+
+    def _total(self, engine: Engine) -> int | None:
+        """The number of iterations of the run; None where Ignite does not know it."""
+        length = engine.state.epoch_length
+        return None if length is None else length * (engine.state.max_epochs or 1)
+
+    def _close(self, engine: Engine) -> None:
+        self.started = None
+        if self.bar is not None:
+            self.bar.close()
+            self.bar = None
 
 
 class LossTermsHandler:
     """Publishes the terms of a :class:`~sizeloss_monai.losses.WeakSupervisionLoss` where MONAI's handlers log them.
 
-    After every iteration ``engine.state.output["loss_terms"]`` holds the terms of that batch, to be named in the
-    ``output_transform`` of ``StatsHandler`` and ``TensorBoardStatsHandler``; at the end of an epoch
+    After every iteration ``engine.state.output["loss_terms"]`` holds the terms of that batch, for the
+    ``output_transform`` of ``StatsHandler`` and ``TensorBoardStatsHandler``. After an epoch
     ``engine.state.metrics["train_<term>"]`` holds their means. Attach it before those handlers.
     """
 
@@ -100,7 +173,7 @@ class LossTermsHandler:
         self.sums, self.count = {}, 0
 
     def _add(self, engine: Engine) -> None:
-        # sums stay on the device: reading them here would make every step wait for it
+        # sums stay on the device: to read them here would make every step wait for it
         for name, value in self.loss.values.items():
             self.sums[name] = self.sums.get(name, torch.zeros_like(value)) + value
         self.count += 1

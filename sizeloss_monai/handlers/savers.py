@@ -1,4 +1,4 @@
-"""What an evaluation leaves for reports: masks and sizes."""
+"""Masks and sizes, which an evaluation writes for reports."""
 
 from __future__ import annotations
 
@@ -12,7 +12,6 @@ import numpy as np
 import torch
 from ignite.engine import Engine, Events
 from monai.data import MetaTensor
-from monai.transforms import SaveImage
 from monai.utils import ensure_tuple
 from numpy.typing import NDArray
 
@@ -29,12 +28,42 @@ from sizeloss_monai.transforms import VoxelSize
 __all__ = ["MasksSaver", "SizesSaver", "bounds_in_ml", "touched_faces"]
 
 
-class MasksSaver:
-    """Writes ``masks/<case>.nii.gz``, and ``cases.json``, which says what files each mask belongs to.
+class _CasesSaver:
+    """Collects something of each case of an epoch, and writes it at the end."""
 
-    A mask has the network's classes (uint8) on its scan's own voxel grid: same shape, same affine. ``cases.json`` has
-    ``target_ids``, the class of the network by id of the label files, and ``cases``: of each evaluated case ``case``,
-    ``image``, ``label`` (None where there is no full annotation), and ``mask``, relative to the folder of the file.
+    def attach(self, engine: Engine) -> None:
+        """
+        Args:
+            engine: a MONAI evaluator of volumes whose postprocessing leaves the probability, and a one-hot ``label``
+                where there is a full annotation. Its batches have ``case``.
+        """
+        engine.add_event_handler(Events.EPOCH_STARTED, self._reset)
+        engine.add_event_handler(Events.ITERATION_COMPLETED, self)
+        engine.add_event_handler(Events.EPOCH_COMPLETED, self._write)
+
+    def __call__(self, engine: Engine) -> None:
+        """Collect the cases of an iteration."""
+        batch: Any = engine.state.batch
+        outputs: Any = engine.state.output
+        for item, output in zip(batch, outputs, strict=True):
+            self._add(str(item["case"]), output)
+
+    def _reset(self, engine: Engine) -> None:
+        raise NotImplementedError
+
+    def _add(self, case: str, output: Mapping[str, Any]) -> None:
+        raise NotImplementedError
+
+    def _write(self, engine: Engine) -> None:
+        raise NotImplementedError
+
+
+class MasksSaver(_CasesSaver):
+    """Writes ``masks/<case>.nii.gz``, and ``cases.json`` with the files of each case.
+
+    A mask has the network's classes (uint8) on its scan's own voxel grid. ``cases.json`` has ``target_ids``, the class
+    of each id in the label files, and ``cases``, a list with ``case``, ``image``, ``label`` (None without a full
+    annotation) and ``mask``, relative to the folder of the file.
     """
 
     def __init__(
@@ -52,7 +81,7 @@ class MasksSaver:
             probability_key: the softmax, ``MetaTensor`` of shape ``[C, X, Y, Z]`` on the scan's own grid.
 
         Raises:
-            DataError: when a case's name cannot be that of a file.
+            DataError: when the name of a case cannot name a file.
         """
         self.save_dir = Path(save_dir)
         self.items = {str(item["case"]): item for section in SECTIONS for item in datalist.get(section, [])}
@@ -61,20 +90,7 @@ class MasksSaver:
                 raise DataError(f"case '{case}', key 'case': expected a name that a file can have, its mask's.")
         self.target_ids = {str(label_id): class_id for label_id, class_id in classes.class_of.items()}
         self.probability_key = probability_key
-        self.save = SaveImage(
-            output_ext=".nii.gz", output_dtype=np.uint8, resample=False, print_log=False, writer=MaskWriter
-        )
         self.cases: list[dict[str, Any]] = []
-
-    def attach(self, engine: Engine) -> None:
-        """
-        Args:
-            engine: a MONAI evaluator of volumes whose postprocessing leaves the probability, and whose batches have
-                ``case``.
-        """
-        engine.add_event_handler(Events.EPOCH_STARTED, self._reset)
-        engine.add_event_handler(Events.ITERATION_COMPLETED, self)
-        engine.add_event_handler(Events.EPOCH_COMPLETED, self._write)
 
     def _reset(self, engine: Engine) -> None:
         self.cases = []
@@ -85,26 +101,16 @@ class MasksSaver:
         text = json.dumps(content, indent=2, ensure_ascii=False) + "\n"
         write_whole(self.save_dir / "cases.json", text)
 
-    def __call__(self, engine: Engine) -> None:
-        """
-        Args:
-            engine: the evaluator, after an iteration.
-        """
-        batch: Any = engine.state.batch
-        outputs: Any = engine.state.output
-        for item, output in zip(batch, outputs, strict=True):
-            case = str(item["case"])
-            given = self.items[case]
-            mask = output[self.probability_key].argmax(dim=0, keepdim=True)
-            self.save(mask, filename=self.save_dir / "masks" / case)
-            self.cases.append(
-                {
-                    "case": case,
-                    "image": ensure_tuple(given["image"])[0],
-                    "label": given.get("label"),
-                    "mask": f"masks/{case}.nii.gz",
-                }
-            )
+    def _add(self, case: str, output: Mapping[str, Any]) -> None:
+        given = self.items[case]
+        mask = output[self.probability_key].argmax(dim=0, keepdim=True)
+        # not by SaveImage, which hides the error of a full disk in the text of another
+        writer = MaskWriter(output_dtype=np.uint8)
+        writer.set_data_array(mask)
+        writer.set_metadata(mask.meta, resample=False)
+        writer.write(self.save_dir / "masks" / f"{case}.nii.gz")
+        files = {"image": ensure_tuple(given["image"])[0], "label": given.get("label"), "mask": f"masks/{case}.nii.gz"}
+        self.cases.append({"case": case, **files})
 
 
 _OPPOSITE = dict(zip("LRAPIS", "RLPASI", strict=True))
@@ -115,11 +121,10 @@ def touched_faces(mask: NDArray[np.bool_], affine: Any) -> str:
 
     Args:
         mask: ``[X, Y, Z]``.
-        affine: of the volume, to RAS.
+        affine: voxel index -> mm, RAS.
 
     Returns:
-        The letters of the directions these faces look to, such as ``"IS"`` for the lowest and the highest slice of an
-        axial volume; of an oblique one the nearest.
+        The nearest directions of these faces, such as ``"IS"`` for the lowest and highest slice of an axial volume.
     """
     faces = ""
     for axis, code in enumerate(nib.orientations.aff2axcodes(np.asarray(affine, dtype=np.float64))):
@@ -134,14 +139,13 @@ def bounds_in_ml(
     """The bounds on the volume of a class.
 
     Args:
-        bounds: of the case.
-        tags: of the case.
-        ids: of the label files, those that make up the class; their bounds add up.
+        bounds: bounds of the case.
+        tags: tags of the case.
+        ids: ids in the label files that make up the class; their bounds add up.
         voxel_ml: volume of a voxel of the file, mL.
 
     Returns:
-        Lower and upper bound in mL, (0, 0) of a class that the tags say is absent, or None where nothing bounds the
-        volume: bounds of single slices say nothing of it.
+        Lower and upper bound in mL, (0, 0) for a class that the tags call absent, None without bounds on volumes.
     """
     if all(tags.get(label_id) in (False, ()) for label_id in ids):
         return 0.0, 0.0
@@ -152,11 +156,11 @@ def bounds_in_ml(
     return factor * lower, factor * upper
 
 
-class SizesSaver:
-    """Writes ``sizes.csv``: soft, hard and true size of each class of each case in mL, and how they keep the bounds.
+class SizesSaver(_CasesSaver):
+    """Writes ``sizes.csv``: soft, hard and true size of each class of each case in mL, beside its bounds.
 
-    See :py:class:`~sizeloss_monai.sizes.table.SizeRow` for its columns. The bounds are those on volumes that
-    the data list gives the case, its tags included. Cases without ``label`` have no true size.
+    :py:class:`~sizeloss_monai.sizes.table.SizeRow` has the columns. The bounds are those on volumes in the data list,
+    tags included. Cases without ``label`` have no true size.
     """
 
     def __init__(
@@ -184,16 +188,6 @@ class SizesSaver:
         self.ids = classes.ids_of
         self.rows: list[SizeRow] = []
 
-    def attach(self, engine: Engine) -> None:
-        """
-        Args:
-            engine: a MONAI evaluator of volumes whose postprocessing leaves the probability, and a one-hot ``label``
-                where there is a full annotation. Its batches have ``case``.
-        """
-        engine.add_event_handler(Events.EPOCH_STARTED, self._reset)
-        engine.add_event_handler(Events.ITERATION_COMPLETED, self)
-        engine.add_event_handler(Events.EPOCH_COMPLETED, self._write)
-
     def _reset(self, engine: Engine) -> None:
         self.rows = []
 
@@ -201,21 +195,9 @@ class SizesSaver:
         self.path.parent.mkdir(parents=True, exist_ok=True)
         write_sizes(self.rows, self.path)
 
-    def __call__(self, engine: Engine) -> None:
-        """
-        Args:
-            engine: the evaluator, after an iteration.
-
-        Raises:
-            TypeError: when the probability has no affine.
-        """
-        batch: Any = engine.state.batch
-        outputs: Any = engine.state.output
-        for item, output in zip(batch, outputs, strict=True):
-            self.rows += self._measure(str(item["case"]), output[self.probability_key], output.get("label"))
-
-    def _measure(self, case: str, probability: Any, label: Any) -> list[SizeRow]:
-        """The rows of a case."""
+    def _add(self, case: str, output: Mapping[str, Any]) -> None:
+        """Measure a case; raises TypeError where the probability has no affine."""
+        probability, label = output[self.probability_key], output.get("label")
         if not isinstance(probability, MetaTensor):
             raise TypeError(
                 f"{self.probability_key!r} must be a MetaTensor to know its voxels in mm, found "
@@ -225,11 +207,10 @@ class SizesSaver:
         voxel_ml = float(VoxelSize("volume")(probability))
         values = probability.as_tensor()
         classes = values.argmax(dim=0).cpu().numpy()
-        rows = []
         for class_id, name in self.names.items():
             mask = classes == class_id
             lower, upper = bounds_in_ml(*self.known.get(case, (None, {})), self.ids[class_id], voxel_ml) or (None, None)
-            rows.append(
+            self.rows.append(
                 SizeRow(
                     case=case,
                     class_id=class_id,
@@ -243,4 +224,3 @@ class SizesSaver:
                     touches_border=touched_faces(mask, affine),
                 )
             )
-        return rows

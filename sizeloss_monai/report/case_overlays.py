@@ -1,4 +1,4 @@
-"""A case's mask over its scan."""
+"""The mask of a case over its scan."""
 
 from __future__ import annotations
 
@@ -19,28 +19,28 @@ from sizeloss_monai.errors import DataError
 from sizeloss_monai.report.overlays import Outline, Panel, largest_slice, overlay_figure, square_window
 from sizeloss_monai.report.run_files import CaseResult
 from sizeloss_monai.transforms import ThroughPlaneLast
+from sizeloss_monai.transforms.geometry import LABELS
 from sizeloss_monai.transforms.label_ids import LabelIdsToClasses
-from sizeloss_monai.transforms.slice_order import LABELS
 
 __all__ = ["case_figure", "legend_keys", "upright"]
 
 COLORS = ("red", "deepskyblue", "gold", "magenta", "darkorange", "mediumpurple")
-"""Of the classes, from 1 on, again from the first where there are more."""
+"""Colours of the classes from 1 on; more classes begin again."""
 TRUTH_COLOR = "lime"
 _VIEW = {**dict.fromkeys("LR", "L"), **dict.fromkeys("PA", "P"), **dict.fromkeys("IS", "I")}
 
 
 def upright(volume: MetaTensor, slice_axis: SliceAxis = "widest") -> MetaTensor:
-    """Turn a volume so that its slices are drawn as radiologists look at them, and leave the order of slices alone.
+    """Turn slices as radiologists look at them, and keep their order.
 
     Args:
         volume: ``[C, X, Y, Z]``.
         slice_axis: where slices lie.
 
     Returns:
-        ``[C, H, W, D]``: the axis that slices are stacked along last, in its own direction. With the first axis drawn
-        from left to right and the second from top to bottom, the patient's right is on the left (of sagittal slices,
-        anterior) and anterior at the top (of slices that are not axial, superior).
+        ``[C, H, W, D]``, slices along the last axis. With the first axis drawn from left to right and the second from
+        top to bottom, the patient's right is on the left (sagittal slices: anterior), and anterior is at the top
+        (slices that are not axial: superior).
     """
     sliced = ThroughPlaneLast(slice_axis)(volume)
     codes = nib.orientations.aff2axcodes(sliced.affine.numpy())
@@ -49,11 +49,7 @@ def upright(volume: MetaTensor, slice_axis: SliceAxis = "widest") -> MetaTensor:
 
 
 def legend_keys(results: Sequence[CaseResult]) -> list[tuple[str, str]]:
-    """What the contours of :py:func:`case_figure` are: names and colours.
-
-    Args:
-        results: of all cases that are drawn.
-    """
+    """Names and colours of the contours in :py:func:`case_figure`, for all cases that are drawn."""
     keys = list({row.name: _color(row.class_id) for result in results for row in result.rows}.items())
     return [*keys, ("truth", TRUTH_COLOR)] if any(result.label for result in results) else keys
 
@@ -65,7 +61,7 @@ def _color(class_id: int) -> str:
 def case_figure(result: CaseResult, classes: ClassMap, slice_axis: SliceAxis = "widest") -> Figure:
     """The scan with mask and truth, two panels a row: the slice with most of both, and up to three slices close up.
 
-    The figure has no legend, see :py:func:`legend_keys`.
+    :py:func:`legend_keys` makes the legend.
 
     Args:
         result: of the case.
@@ -126,5 +122,5 @@ def _load(result: CaseResult, path: Path, key: str) -> MetaTensor:
 
 
 def _spread(indices: NDArray[np.intp]) -> list[int]:
-    """Up to three of the slices: near the first, in the middle, near the last."""
+    """Up to three slices: near the first, in the middle, near the last."""
     return sorted({int(indices[round(share * (len(indices) - 1))]) for share in (0.1, 0.5, 0.9)})

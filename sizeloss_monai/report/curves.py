@@ -17,17 +17,13 @@ Curve = tuple[list[int], list[float]]
 
 _INCHES = (5.6, 3.3)
 _HIGHER_IS_BETTER = ("dice", "score")
-_FEW_STEPS = 30  # that are marked one by one
+_FEW_STEPS = 30  # curves of fewer steps mark each one
 
 
 def read_events(run_dir: Path) -> list[EventAccumulator]:
-    """The event files of a run, oldest first; a resumed run has several.
+    """The event files of a run, oldest first, with every scalar and the last image of each tag.
 
-    Args:
-        run_dir: folder of the run.
-
-    Returns:
-        Every scalar of each file, and the last image of each tag. Empty where nothing was logged.
+    A resumed run has several files, a run that logged nothing has none.
     """
     files = sorted((run_dir / "tensorboard").glob("events.out.tfevents.*"))
     size = {"scalars": 0, "images": 1}
@@ -35,23 +31,15 @@ def read_events(run_dir: Path) -> list[EventAccumulator]:
 
 
 def training_minutes(files: Iterable[EventAccumulator]) -> float:
-    """Minutes from the first to the last training step, without the pauses before a run was resumed.
-
-    Args:
-        files: of :py:func:`read_events`.
-    """
+    """Minutes from the first to the last training step in :py:func:`read_events`, without pauses between starts."""
     steps = [events.Scalars("loss") for events in files if "loss" in events.Tags()["scalars"]]
     return sum(logged[-1].wall_time - logged[0].wall_time for logged in steps) / 60
 
 
 def read_curves(files: Iterable[EventAccumulator]) -> dict[str, Curve]:
-    """What a run logged once an epoch: means of the loss terms, ``train_…``, and validation metrics, ``val_…``.
+    """The curves by tag that a run logged once an epoch: means of loss terms, ``train_…``, and metrics, ``val_…``.
 
-    Args:
-        files: of :py:func:`read_events`.
-
-    Returns:
-        By tag, the curve. Where a resumed run logged an epoch again, the later value counts.
+    Where a resumed run logged an epoch of `files` (:py:func:`read_events`) again, the later value counts.
     """
     points: dict[str, dict[int, float]] = {}
     for events in files:
@@ -65,11 +53,11 @@ def best_epoch(curves: Mapping[str, Curve], key_metric: str | None) -> int | Non
     """The epoch whose weights training kept as the best.
 
     Args:
-        curves: of :py:func:`read_curves`.
-        key_metric: the tag of what the weights were chosen by; None where it is not known.
+        curves: the result of :py:func:`read_curves`.
+        key_metric: the tag by which the weights were chosen; None where it is not known.
 
     Returns:
-        The first step at which it was highest, as MONAI's checkpoints choose; None where it was never a number.
+        The first step with the highest value, as MONAI's checkpoints choose; None without a number.
     """
     curve = curves.get(key_metric or "", ([], []))
     defined = [(value, -step) for step, value in zip(*curve, strict=True) if not math.isnan(value)]
@@ -77,14 +65,11 @@ def best_epoch(curves: Mapping[str, Curve], key_metric: str | None) -> int | Non
 
 
 def curve_figures(curves: Mapping[str, Curve], chosen: int | None = None) -> dict[str, Figure]:
-    """A figure for each loss term and each validation metric; Dice of volumes and of slices share one.
+    """Figures by title, one for each loss term and validation metric; Dice of volumes and of slices share one.
 
     Args:
-        curves: of :py:func:`read_curves`.
-        chosen: the epoch whose weights were kept, which is marked in the figures of validation.
-
-    Returns:
-        The figures by title.
+        curves: the result of :py:func:`read_curves`.
+        chosen: the epoch whose weights were kept, to mark in the figures of validation.
     """
     tags: dict[str, list[str]] = {}
     for tag in curves:
@@ -95,7 +80,7 @@ def curve_figures(curves: Mapping[str, Curve], chosen: int | None = None) -> dic
 
 
 def _figure(title: str, curves: Mapping[str, Curve], chosen: int | None) -> Figure:
-    """Curves that share axes."""
+    """A figure of curves that share axes."""
     figure = Figure(figsize=_INCHES, layout="constrained", facecolor="white")
     axes = figure.subplots()
     for tag, (steps, values) in curves.items():

@@ -32,10 +32,10 @@ class Outline:
 
     Args:
         mask: true inside, ``[H, W]``; may be empty.
-        color: any colour matplotlib knows.
-        name: in the legend; "" for none.
+        color: a colour that matplotlib knows.
+        name: name in the legend; "" for none.
         fill: opacity of the inside, 0 (contour only) to 1.
-        style: of the contour's line.
+        style: style of the contour's line.
     """
 
     mask: NDArray[Any]
@@ -63,28 +63,18 @@ class Panel:
 
 
 def largest_slice(mask: NDArray[Any]) -> int:
-    """Index of the slice that holds most of a mask.
-
-    Args:
-        mask: ``[H, W, D]``.
-
-    Returns:
-        Index along the last axis; the middle one where the mask is empty.
-    """
+    """Index of the slice with most of a mask ``[H, W, D]``; the middle slice where the mask is empty."""
     areas = (np.asarray(mask) != 0).sum(axis=(0, 1))
     return int(areas.argmax()) if areas.any() else len(areas) // 2
 
 
 def square_window(mask: NDArray[Any], spacing: tuple[float, float], margin: float = 15.0) -> tuple[slice, slice]:
-    """The square in plane that holds a mask and its surroundings, cut at the edges of the scan.
+    """Indices of the square in plane around a mask, cut at the edges of the scan.
 
     Args:
         mask: ``[H, W]`` or ``[H, W, D]``, not empty.
         spacing: distance of pixels along the first two axes, mm.
-        margin: between the mask and the square's sides, mm.
-
-    Returns:
-        The indices along the first two axes.
+        margin: distance from the mask to the square's sides, mm.
     """
     centres, halves = [], []
     for axis, size in enumerate(spacing):
@@ -100,18 +90,14 @@ def square_window(mask: NDArray[Any], spacing: tuple[float, float], margin: floa
 
 
 def draw_panel(axes: Axes, panel: Panel) -> None:
-    """Draw a slice and its masks, with square millimetres and no frame.
-
-    Args:
-        axes: to be drawn into.
-        panel: what to draw.
+    """Draw a slice and its masks without a frame, a millimetre as wide as high.
 
     Raises:
         ValueError: when the image is not ``[H, W]``, or a mask has another shape.
     """
     image = np.asarray(panel.image, dtype=float)
     if image.ndim != 2:
-        raise ValueError(f"image must have shape [H, W], found {list(image.shape)}.")
+        raise ValueError(f"image must have shape [H, W], got {list(image.shape)}.")
     low, high = np.percentile(image, (1, 99))
     # pixel (i, j) is centred at (i, j) times the spacing
     sizes = [n * s for n, s in zip(image.shape, panel.spacing, strict=True)]
@@ -123,7 +109,7 @@ def draw_panel(axes: Axes, panel: Panel) -> None:
     for outline in panel.outlines:
         mask = np.asarray(outline.mask) != 0
         if mask.shape != image.shape:
-            raise ValueError(f"mask must have the image's shape {list(image.shape)}, found {list(mask.shape)}.")
+            raise ValueError(f"mask must have the image's shape {list(image.shape)}, got {list(mask.shape)}.")
         if not mask.any():
             continue
         values = np.pad(mask, 1).T.astype(float)
@@ -145,7 +131,7 @@ def draw_panel(axes: Axes, panel: Panel) -> None:
 
 
 def _add_black_bars(axes: Axes, height_by_width: float) -> None:
-    """Widen what a panel shows until its sides have the given ratio."""
+    """Add black margins until a panel's sides have the given ratio."""
     (left, right), (bottom, top) = axes.get_xlim(), axes.get_ylim()
     width, height = right - left, bottom - top
     wider, higher = max(height / height_by_width - width, 0.0) / 2, max(width * height_by_width - height, 0.0) / 2
@@ -169,7 +155,7 @@ def overlay_figure(
 ) -> Figure:
     """A grid of panels of one size, with equal gaps and a legend of the outlines' names.
 
-    No window is opened and no backend chosen: save it by ``figure.savefig(path)``.
+    It opens no window and chooses no backend: save it by ``figure.savefig(path)``.
 
     Example::
 
@@ -177,26 +163,21 @@ def overlay_figure(
         overlay_figure([[panel]], column_titles=["+ size"]).savefig("overlay.png", dpi=130)
 
     Args:
-        rows: panels by row; every row has as many. Where there is None the grid stays empty.
-        column_titles: one a column, or none.
-        row_titles: one a row, or none.
-        title: above the grid.
-        legend: whether the figure has one; a page may have one for all its figures.
-
-    Returns:
-        The figure.
+        rows: panels by row, each row with the same number; None stays empty.
+        column_titles: a title for each column, or none.
+        row_titles: a title for each row, or none.
+        title: title above the grid.
+        legend: whether the figure has a legend; a page may have one for all its figures.
 
     Raises:
-        ValueError: when there is no panel, a row has more or fewer than the first, or the number of titles does not
-            fit.
+        ValueError: when there is no panel, rows differ in length, or the number of titles does not fit.
     """
     num_columns = len(rows[0]) if rows else 0
     if num_columns == 0 or any(len(row) != num_columns for row in rows):
-        raise ValueError(f"rows must have the same number of panels, at least 1, found {[len(row) for row in rows]}.")
-    if column_titles and len(column_titles) != num_columns:
-        raise ValueError(f"{num_columns} column_titles are needed, found {len(column_titles)}.")
-    if row_titles and len(row_titles) != len(rows):
-        raise ValueError(f"{len(rows)} row_titles are needed, found {len(row_titles)}.")
+        raise ValueError(f"rows must have the same number of panels, at least 1, got {[len(row) for row in rows]}.")
+    for name, titles, count in (("column", column_titles, num_columns), ("row", row_titles, len(rows))):
+        if titles and len(titles) != count:
+            raise ValueError(f"{name}_titles must have {count} titles, got {len(titles)}.")
     left = _LABEL_INCHES if row_titles else _GAP_INCHES
     title_lines = max((text.count("\n") + 1 for text in column_titles), default=0)
     top = 0.3 * bool(title) + 0.2 * title_lines + 2 * _GAP_INCHES
@@ -237,5 +218,5 @@ def overlay_figure(
     if handles:
         names = figure.legend(handles=handles, loc="lower center", ncols=len(handles), fontsize=10, frameon=False)
         for text in names.get_texts():
-            text.set_parse_math(False)  # names are the user's: a dollar is a dollar
+            text.set_parse_math(False)  # a dollar in a user's name is no formula
     return figure

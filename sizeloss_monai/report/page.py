@@ -7,7 +7,6 @@ import io
 import json
 import math
 import os
-import shlex
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from statistics import fmean, median, stdev
@@ -17,7 +16,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from matplotlib.figure import Figure
 from monai.config import PathLike
 
-from sizeloss_monai.bundle.run_record import read_starts
+from sizeloss_monai.bundle.run_record import read_starts, shell_line
 from sizeloss_monai.data.whole_files import write_whole
 from sizeloss_monai.errors import DataError
 from sizeloss_monai.report.case_overlays import case_figure, legend_keys
@@ -40,10 +39,10 @@ def make_report(run_dir: PathLike) -> tuple[str, list[str]]:
         run_dir: folder of the run, its ``output_dir``.
 
     Returns:
-        The page, and what is missing from it, a sentence each, which the page says too.
+        The page, and a sentence for each part that is missing, which the page has too.
 
     Raises:
-        DataError: when the folder is that of no run, or a table in it is damaged.
+        DataError: when the folder holds no run, or a table in it is damaged.
     """
     run_dir = Path(run_dir)
     starts = read_starts(run_dir)
@@ -67,7 +66,7 @@ def make_report(run_dir: PathLike) -> tuple[str, list[str]]:
         sections.append(section)
     missing = {}
     if not sections:
-        text = "No cases: the run was not evaluated yet. Run its bundle with evaluate.yaml as the last config file."
+        text = f"No cases: the run was not evaluated yet. Evaluate it: sizeloss-monai evaluate {run_dir}."
         missing["evaluation"] = noted(text)
     if not curves:
         missing["curves"] = noted(f"No curves: found none in '{run_dir / 'tensorboard'}'.")
@@ -100,27 +99,27 @@ def write_report(run_dir: PathLike, output: PathLike | None = None, overwrite: b
 
     Args:
         run_dir: folder of the run, its ``output_dir``.
-        output: the file; by default ``report.html`` in the run's folder.
-        overwrite: whether to replace a file of other content. A file of the same content is left as it is.
+        output: the file; default: ``report.html`` in the run's folder.
+        overwrite: whether to replace a file of other content.
 
     Returns:
-        The file, and what is missing from the page, a sentence each.
+        The file, and a sentence for each part that is missing.
 
     Raises:
-        DataError: when the folder is that of no run, or a table in it is damaged.
-        FileExistsError: if the file exists with other content and `overwrite` is false.
+        DataError: when the folder holds no run, or a table in it is damaged.
+        FileExistsError: when the file exists with other content and `overwrite` is false.
     """
     path = Path(run_dir) / "report.html" if output is None else Path(output)
     page, notes = make_report(run_dir)
     if path.exists() and not overwrite and path.read_text(encoding="utf-8", errors="replace") != page:
-        raise FileExistsError(f"'{path}' exists with other content; ask for overwriting to replace it.")
+        raise FileExistsError(f"'{path}' exists with other content: give --overwrite to replace it.")
     path.parent.mkdir(parents=True, exist_ok=True)
     write_whole(path, page)
     return path, notes
 
 
 def _evaluation(evaluation: Evaluation, notes: list[str]) -> dict[str, Any]:
-    """What the page says of a section: summaries, ranked cases, and the pictures of some."""
+    """A section for the page: summaries, ranked cases, and pictures of some."""
     results = {result.case: result for result in evaluation.cases}
     drawn: list[dict[str, Any]] = []
     for case, reasons in choose_cases(evaluation.cases).items():
@@ -165,11 +164,11 @@ def _classes(results: Sequence[CaseResult]) -> list[dict[str, Any]]:
 
 
 def _settings(run_dir: Path, starts: Sequence[Mapping[str, Any]]) -> dict[str, str]:
-    """What made the run, as its last start recorded it."""
+    """The settings of the last start."""
     settings = {"folder": str(run_dir)}
     for key, value in starts[-1].items():
         if key == "command" and isinstance(value, list):
-            text = " ".join(_quoted(str(part)) for part in value)
+            text = shell_line([str(part) for part in value])
         elif isinstance(value, dict):
             text = ", ".join(f"{name} {_plain(item)}" for name, item in value.items())
         else:
@@ -188,7 +187,7 @@ def _data_folder(evaluations: Iterable[Evaluation]) -> str:
 
 
 def _picture(figure: Figure) -> dict[str, Any]:
-    """A figure as an image within the page."""
+    """A figure as an image for the page."""
     buffer = io.BytesIO()
     figure.savefig(buffer, format="png", dpi=_IMAGE_DPI, metadata={"Software": None})
     width, height = (round(inches * _PAGE_DPI) for inches in figure.get_size_inches())
@@ -196,7 +195,7 @@ def _picture(figure: Figure) -> dict[str, Any]:
 
 
 def _number(value: float | None, digits: int = 2, signed: bool = False) -> str:
-    """A number as the report writes it; None and NaN are unknown."""
+    """A number in the report; a dash for None and NaN."""
     if value is None or math.isnan(value):
         return NOTHING
     return f"{value:+.{digits}f}" if signed and value else f"{value:.{digits}f}"
@@ -214,13 +213,6 @@ def _bounds(row: SizeRow) -> str:
         return NOTHING
     lower, upper = (f"{bound:.2f}".rstrip("0").rstrip(".") for bound in (row.lower_ml, row.upper_ml))
     return f"\N{GREATER-THAN OR EQUAL TO} {lower}" if math.isinf(row.upper_ml) else f"{lower} to {upper}"
-
-
-def _quoted(part: str) -> str:
-    """A part of a command line for a shell; ``shlex.quote`` makes a riddle of single quotes."""
-    if "'" in part and not set(part) & set('"$`\\!'):
-        return f'"{part}"'
-    return shlex.quote(part)
 
 
 def _plain(value: Any) -> str:

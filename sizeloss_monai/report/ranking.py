@@ -1,4 +1,4 @@
-"""Which cases a reader should see first."""
+"""The cases that a reader should see first."""
 
 from __future__ import annotations
 
@@ -11,11 +11,7 @@ __all__ = ["choose_cases", "rank_cases", "violation_share"]
 
 
 def violation_share(result: CaseResult) -> float:
-    """The largest violation among a case's classes, as a share of the bound it violates; 0 within all bounds.
-
-    Args:
-        result: of the case.
-    """
+    """The largest violation among a case's classes, as a share of the violated bound; 0 within all bounds."""
     shares = [0.0]
     for row in result.violated:
         violation, bound = row.violation_ml or 0.0, row.upper_ml if (row.violation_ml or 0.0) > 0 else row.lower_ml
@@ -24,27 +20,24 @@ def violation_share(result: CaseResult) -> float:
 
 
 def _doubt(result: CaseResult) -> tuple[int, float]:
-    """How implausible a mask is without a truth: pieces beyond one a class, then soft against hard size."""
+    """How implausible a mask is: pieces beyond one for each class, then the gap of soft and hard size."""
     pieces = sum(max(row.components - 1, 0) for row in result.rows)
     gaps = [abs(row.soft_ml - row.hard_ml) / max(row.soft_ml, row.hard_ml, 1e-9) for row in result.rows]
     return pieces, max(gaps, default=0.0)
 
 
 def _worst_first(results: Sequence[CaseResult]) -> list[CaseResult]:
-    """By mean Dice, lowest first; then those without, the most doubtful first."""
+    """By mean Dice, lowest first; then cases without Dice, the most doubtful first."""
     scored = [result for result in results if result.mean_dice is not None]
     others = [result for result in results if result.mean_dice is None]
     return sorted(scored, key=lambda result: result.mean_dice or 0.0) + sorted(others, key=_doubt, reverse=True)
 
 
 def rank_cases(results: Sequence[CaseResult]) -> list[CaseResult]:
-    """Violations first, the largest share of its bound at the top; then from the worst case to the best.
+    """Violations first, by their share of the bound; then the other cases, the worst first.
 
-    Cases are compared by mean Dice. Those without a full annotation follow: more connected components than classes are
-    worse, and among equals a larger difference of soft and hard size.
-
-    Args:
-        results: of all cases.
+    Cases with a full annotation are ordered by mean Dice. Cases without follow, those with more connected components
+    first, and among equals those with a larger difference of soft and hard size.
     """
     return sorted(_worst_first(results), key=violation_share, reverse=True)  # keeps the order of equals
 
@@ -52,17 +45,16 @@ def rank_cases(results: Sequence[CaseResult]) -> list[CaseResult]:
 def choose_cases(
     results: Sequence[CaseResult], max_violations: int = 6, max_unannotated: int = 3
 ) -> dict[str, list[str]]:
-    """The cases to draw, and why.
+    """The cases to draw, and the reasons.
 
     Args:
-        results: of all cases.
-        max_violations: how many of the violations are drawn.
-        max_unannotated: how many cases without a full annotation are drawn where others have one.
+        results: all cases.
+        max_violations: largest number of violations.
+        max_unannotated: largest number of cases without a full annotation, where others have one.
 
     Returns:
-        By name, in the order of :py:func:`rank_cases`, any of ``"out of bounds"``, ``"worst"``, ``"median"``,
-        ``"best"`` and ``"no full annotation"``. The three before the last are of the cases with a full annotation if
-        there are any; the last are the most doubtful ones without.
+        By name, in the order of :py:func:`rank_cases`, ``"out of bounds"``, ``"worst"``, ``"median"``, ``"best"`` (of
+        the cases with a full annotation, if any) and ``"no full annotation"`` (the most doubtful ones).
     """
     scored = [result for result in results if result.mean_dice is not None]
     by_quality = _worst_first(scored or results)

@@ -1,4 +1,4 @@
-"""What a run and its evaluations left in its folder, read and checked."""
+"""The files of an evaluation, read and checked."""
 
 from __future__ import annotations
 
@@ -20,16 +20,16 @@ __all__ = ["CaseResult", "Evaluation", "read_evaluation"]
 
 @dataclass(frozen=True)
 class CaseResult:
-    """What an evaluation found in one case.
+    """The results of one case.
 
     Args:
         case: its name.
-        rows: sizes, a row a class.
-        dice: by class, where there is a full annotation.
+        rows: a row of sizes for each class.
+        dice: Dice by class; empty without a full annotation.
         image: file of the scan.
-        label: file of the full annotation; None where there is none.
-        mask: file of the mask found, with the network's classes.
-        hd95: by class, the distance in mm where it is defined.
+        label: file of the full annotation, if any.
+        mask: file of the network's mask, with its classes.
+        hd95: distance in mm by class, where it is defined.
     """
 
     case: str
@@ -58,7 +58,7 @@ class CaseResult:
 
 @dataclass(frozen=True)
 class Evaluation:
-    """What the evaluation of a section of the data list left.
+    """The results of a section of the data list.
 
     Args:
         section: its name.
@@ -78,14 +78,9 @@ class Evaluation:
 
 
 def read_evaluation(folder: Path) -> Evaluation:
-    """The results of an evaluation.
+    """Read ``<run>/evaluation/<section>``.
 
-    Args:
-        folder: ``<run>/evaluation/<section>``.
-
-    Returns:
-        Its cases and scores. Dice and HD95 come from ``val_mean_dice_raw.csv`` and ``val_hd95_mm_raw.csv``; without
-        these files there are none.
+    Dice and HD95 come from ``val_mean_dice_raw.csv`` and ``val_hd95_mm_raw.csv``, where these files exist.
 
     Raises:
         DataError: when a file is missing, was cut off, or does not fit the others.
@@ -116,7 +111,7 @@ def read_evaluation(folder: Path) -> Evaluation:
     cases = []
     for case in measured:
         image, label, mask = paths[case]
-        # an earlier evaluation in the same folder may have left the scores of a mask that is no longer listed
+        # tables of an earlier evaluation may hold a case whose full annotation is gone from the data list
         scores = [table.get(case, {}) if label is not None else {} for table in (dice, hd95)]
         of_case = tuple(row for row in rows if row.case == case)
         cases.append(CaseResult(case, of_case, scores[0], image, label, mask, scores[1]))
@@ -132,7 +127,7 @@ def read_evaluation(folder: Path) -> Evaluation:
 
 
 def _read_raw(file: Path) -> dict[str, dict[int, float]]:
-    """By case and class, the scores that are defined, from a table of MONAI's ``MetricsSaver`` without background."""
+    """Defined scores by case and class, from a table of MONAI's ``MetricsSaver`` without background."""
     if not file.is_file():
         return {}
     with file.open(encoding="utf-8", newline="") as handle:
@@ -150,7 +145,7 @@ def _read_raw(file: Path) -> dict[str, dict[int, float]]:
 
 
 def _read_scores(file: Path) -> dict[str, float]:
-    """The means of ``metrics.csv``, none where there is no such file."""
+    """The means of ``metrics.csv``, if the file exists."""
     if not file.is_file():
         return {}
     with file.open(encoding="utf-8", newline="") as handle:

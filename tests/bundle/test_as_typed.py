@@ -76,6 +76,8 @@ def cause(error):
             "'quoted'",
         ),
         *("@home", "@home/scans", "@#x", "$x", "$HOME", "$5", "$x (copy)", "$import os", "$a b", "a b", "é", "a'b\"c"),
+        # items that need the setting itself cannot be meant
+        *("@dataset_dir", "@values", "@values#0", "@run"),
         *("None", "a\\b", "a%b", "x=y", "../@a#b$c", "\udcff", "null"),
     ],
 )

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
+from pydoc import locate
 from typing import Any
 
 import jsonschema
@@ -44,6 +46,16 @@ def test_a_bundle_is_complete(bundle: str) -> None:
     assert "<dataset_dir>" not in (folder / "docs" / "README.md").read_text(encoding="utf-8")
     # MONAI Label and the Deploy SDK go by the name
     assert bundle.endswith("_segmentation")
+
+
+@pytest.mark.parametrize("folder", [*(f"bundles/{bundle}/configs" for bundle in BUNDLES), "configs"])
+def test_what_configs_name_can_be_called(folder: str) -> None:
+    # of a name that is a module, and no function any more, MONAI makes the module
+    files = sorted((ROOT / folder).rglob("*.yaml"))
+    assert files
+    for file in files:
+        for name in set(re.findall(r"_target_: (sizeloss_monai[\w.]+)", file.read_text(encoding="utf-8"))):
+            assert callable(locate(name)), f"{file.name}: {name}"
 
 
 @every_bundle

@@ -57,7 +57,8 @@ def test_evaluate_and_segment_a_scan(
     assert [row.class_id for row in (measured, *others)] == ([1, 2] if bundle == VOLUMES else [1])
     (start,) = json.loads((run / "run.json").read_text())
     assert start["key_metric"] == "val_mean_dice"
-    assert start["grid"].keys() == {"pixdim", "volume_size" if bundle == VOLUMES else "slice_size"}
+    of_slices = {"slice_size", "slice_axis"}  # whole volumes have none
+    assert start["grid"].keys() == {"pixdim", *({"volume_size"} if bundle == VOLUMES else of_slices)}
     (record,) = json.loads((folder / "run.json").read_text())
     assert record["checkpoint"] == "checkpoint_epoch=1.pt"
     (case,) = json.loads((folder / "cases.json").read_text())["cases"]
@@ -75,6 +76,7 @@ def test_evaluate_and_segment_a_scan(
     )
     inference.initialize()
     inference.run()
+    inference.finalize()  # lets go of the folder
     other = make_workflow(
         bundle, ["inference.yaml", tiny_of[bundle]], scan, tmp_path / "no", "infer",
         checkpoint=str(weights), pixdim=[7.0, 7.0, -1.0], resample=True,
@@ -145,7 +147,7 @@ def test_supervision(data: dict[str, Path], tiny_of: dict[str, str], tmp_path: P
 def test_bounds_in_mm(data: dict[str, Path], tiny_of: dict[str, str], tmp_path: Path, bundle: str) -> None:
     """In mm² of slices, in mL of volumes; the penalty relative to the bound does not depend on it."""
     batches, penalties = [], []
-    for unit in ("voxels", "mm"):
+    for unit in ("voxels", "mL" if bundle == VOLUMES else "mm2"):
         options = {"unit": unit, "batch_size": 64, "size_scale": "relative"}
         parse = parsed(bundle, [tiny_of[bundle]], data[bundle], tmp_path / unit, **options)
         torch.manual_seed(0)

@@ -285,7 +285,7 @@ def test_other_files_are_not_replaced(folder: Path, name: str, capsys: pytest.Ca
     assert main(["check", str(folder / "datalist.json"), "--output", str(folder / name)]) == 1
     out, err = capsys.readouterr()
     assert out == ""
-    assert "exists and is no report on 'datalist.json'; choose another file with --output." in err
+    assert "must be a report on 'datalist.json' to be replaced, got another file: give another --output." in err
     assert contents(folder) == before
 
 

@@ -30,10 +30,8 @@ def test_a_run_that_was_not_evaluated(run_dir: Path, tmp_path: Path, capsys: pyt
     assert main(["report", str(run_dir), "--output", str(page)]) == 0
     out, err = capsys.readouterr()
     assert out == f"wrote {page}\n"
-    assert (
-        err
-        == "note: No cases: the run was not evaluated yet. Run its bundle with evaluate.yaml as the last config file.\n"
-    )
+    command = f"sizeloss-monai evaluate {run_dir}"
+    assert err == f"note: No cases: the run was not evaluated yet. Evaluate it: {command}.\n"
     assert "was not evaluated yet" in page.read_text()
 
 

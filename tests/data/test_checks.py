@@ -94,8 +94,8 @@ def test_label_ids_of_another_key(tmp_path: Path) -> None:
     ("shift", "message"),
     [
         (0.1, None),  # a tenth of a voxel of 1.5 mm is 0.15 mm
-        (0.2, "found voxels up to 0.2 mm away from those of 'image', expected the same grid"),
-        (0.75, "found voxels up to 0.75 mm away"),  # half a voxel, as between centres and corners
+        (0.2, "found an affine that puts voxels up to 0.2 mm away from those of 'image', expected the same grid"),
+        (0.75, "found an affine that puts voxels up to 0.75 mm away"),  # half a voxel, as between centres and corners
         (float("nan"), "found NaN or infinite numbers in the sform, expected finite ones"),
     ],
 )

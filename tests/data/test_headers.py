@@ -232,7 +232,7 @@ def refused(path: Path, message: str) -> None:
         read_grid(path)
     assert str(told.value) == f"file '{path.name}': {error.value}."
     with pytest.raises(OSError, match="found"):
-        VolumeReader().read(path)
+        LoadImage(reader=VolumeReader())(path)
 
 
 def test_itk_reads_what_is_accepted(tmp_path: Path) -> None:

@@ -56,7 +56,7 @@ def test_what_is_no_image(tmp_path: Path) -> None:
         if name == "a.png":
             (tmp_path / name).write_bytes(b"\x89PNG")
         with pytest.raises(OSError, match=message):
-            VolumeReader().read(tmp_path / name)
+            LoadImage(reader=VolumeReader())(tmp_path / name)
 
 
 def test_a_comment_in_another_encoding(tmp_path: Path) -> None:

@@ -136,9 +136,7 @@ def test_a_part_that_cannot_be_measured_is_named_once(caplog):
         state = evaluate(make_items(keys=("weak_label",)), {"val_weak_score": handler})
         handler.completed(handler._engine, "val_weak_score")
     messages = [record.getMessage() for record in caplog.records if record.name.startswith("sizeloss_monai")]
-    assert messages == [
-        "val_weak_score goes without ['size_violation']: no validation case has what it is measured against."
-    ]
+    assert messages == ["val_weak_score leaves out ['size_violation']: no validation case has the annotation for it."]
     assert "val_size_violation" not in state.metrics
     caplog.clear()
     evaluate(make_items(keys=("weak_label",)), weak_score(size_weight=0))
@@ -157,7 +155,7 @@ def test_keys_of_other_names():
     handler = WeakScoreHandler(WeakScoreMetric(size_weight=0), keys={"weak_label": "scribble"}, prefix="held_out_")
     metrics = evaluate(items, {"score": handler}).metrics
     assert metrics["held_out_annotated_dice"] > 0
-    with pytest.raises(ValueError, match="keys must be of"):
+    with pytest.raises(ValueError, match="keys must be among"):
         WeakScoreHandler(WeakScoreMetric(), keys={"scribble": "weak_label"})
 
 

@@ -198,6 +198,11 @@ def test_overlays_are_written(tmp_path, with_weak, panels):
 # ---- progress bar
 
 
+class Terminal(io.StringIO):
+    def isatty(self) -> bool:
+        return True
+
+
 @pytest.mark.parametrize(("every", "updates"), [(1, 6), (3, 2)])
 def test_progress_bar_shows_the_values_of_a_step(every, updates):
     asked = []
@@ -206,7 +211,7 @@ def test_progress_bar_shows_the_values_of_a_step(every, updates):
         asked.append(output)
         return {"loss": output / 4}
 
-    stream = io.StringIO()
+    stream = Terminal()
     engine = Engine(lambda engine, batch: batch)
     ProgressBarHandler(transform, every=every, file=stream, mininterval=0, ncols=80, desc="training").attach(engine)
     engine.run(range(3), max_epochs=2)
@@ -216,9 +221,64 @@ def test_progress_bar_shows_the_values_of_a_step(every, updates):
     assert "loss=0.5" in text  # 2 / 4
 
 
-def test_progress_bar_without_values():
-    stream = io.StringIO()
+@pytest.mark.parametrize("stream", [io.StringIO(), Terminal()], ids=["file", "terminal"])
+def test_progress_bar_without_values(stream):
     engine = Engine(lambda engine, batch: batch)
     ProgressBarHandler(file=stream, mininterval=0).attach(engine)
     engine.run(range(3), max_epochs=1)
-    assert "3/3" in stream.getvalue() or "100%" in stream.getvalue()
+    assert "3/3" in stream.getvalue()
+
+
+def make_engines(stream):
+    """A trainer of 3 epochs, validated every 2, whose handlers make metrics as MONAI's do."""
+    validator = Engine(lambda engine, batch: batch)
+    validator.state.key_metric_name = "val_score"
+    trainer = Engine(lambda engine, batch: batch)
+
+    @trainer.on(Events.EPOCH_COMPLETED)
+    def make_metrics(engine):
+        engine.state.metrics = {"train_size": engine.state.epoch / 8, "train_vector": torch.ones(2)}
+        if engine.state.epoch == 2:
+            validator.state.metrics["val_score"] = 0.75
+
+    ProgressBarHandler(validator=validator, file=stream, ncols=120).attach(trainer)
+    return trainer
+
+
+def test_progress_is_a_line_an_epoch_where_there_is_no_terminal():
+    stream = io.StringIO()
+    make_engines(stream).run(range(4), max_epochs=3)
+    lines = [line.partition(";")[0] for line in stream.getvalue().splitlines()]
+    assert lines == [
+        "epoch 1/3: size 0.125",
+        "epoch 2/3: size 0.25, val_score 0.75",
+        "epoch 3/3: size 0.375, val_score 0.75",  # the last one that was measured
+    ]
+    assert stream.getvalue().endswith("gone, 00:00 left\n")
+
+
+def test_progress_on_a_terminal_is_one_line():
+    stream = Terminal()
+    make_engines(stream).run(range(4), max_epochs=3)
+    assert stream.getvalue().count("\n") == 1
+    last = stream.getvalue().strip().split("\r")[-1]
+    assert last.startswith("epoch 3/3: 100%")
+    assert "12/12" in last
+    assert "size=0.375, val_score=0.75" in last
+
+
+def test_time_left_of_a_resumed_run_counts_its_own_steps(monkeypatch):
+    clock = iter([100.0, 110.0, 120.0])
+    monkeypatch.setattr("sizeloss_monai.handlers.progress.time.monotonic", lambda: next(clock))
+    stream = io.StringIO()
+    engine = make_engines(stream)
+
+    @engine.on(Events.STARTED)
+    def resume(engine):
+        engine.state.epoch, engine.state.iteration = 8, 8 * 4
+
+    engine.run(range(4), max_epochs=10)
+    assert [line.partition("; ")[2] for line in stream.getvalue().splitlines()] == [
+        "00:10 gone, 00:10 left",
+        "00:20 gone, 00:00 left",
+    ]

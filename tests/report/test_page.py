@@ -300,8 +300,8 @@ def without_last_case(folder: Path) -> None:
         (lambda folder: (folder / "metrics.csv").write_text("val_mean_dice,ha"), "line 1: found 'ha'"),
         (lambda folder: (folder / "metrics.csv").write_text("val_mean_dice"), "line 1: found 1 cells"),
         (lambda folder: (folder / "../../run.json").write_text("[{"), "run.json' is not valid JSON"),
-        (lambda folder: (folder / "../../run.json").write_text("[]"), "found no list of objects"),
-        (lambda folder: (folder / "../../run.json").unlink(), "is not the folder of a run: found no run.json"),
+        (lambda folder: (folder / "../../run.json").write_text("[]"), "must hold a list of objects"),
+        (lambda folder: (folder / "../../run.json").unlink(), "found no run.json in it, expected the folder of a run"),
     ],
 )
 def test_damage_is_one_clear_error_and_nothing_is_written(run: Path, damage, message: str) -> None:

@@ -207,8 +207,8 @@ BROKEN: dict[str, tuple[Broken, list[str]]] = {
     "affine": (
         change("c_label.nii.gz", keep, moved()),
         [
-            "error: case 'c', key 'label': found voxels up to 5 mm away from those of 'image', expected the same grid "
-            "(export it again, with the scan as reference volume)"
+            "error: case 'c', key 'label': found an affine that puts voxels up to 5 mm away from those of 'image', "
+            "expected the same grid (export it again, with the scan as reference volume)"
         ],
     ),
     "singular affine": (
@@ -291,7 +291,7 @@ BROKEN: dict[str, tuple[Broken, list[str]]] = {
         everywhere("_weak_label.nii.gz", without(IGNORED, by=0)),
         [
             "error: data list, key 'unannotated': found no voxel of id 255 (not annotated) in any 'weak_label', most "
-            "of whose voxels are 0, expected the id that files have where nobody annotated"
+            "of whose voxels are 0, expected the id of unannotated voxels in the files"
         ],
     ),
     "unannotated forgotten": (
@@ -302,7 +302,7 @@ BROKEN: dict[str, tuple[Broken, list[str]]] = {
         ),
         [
             "error: data list, key 'unannotated': found no voxel of id 255 (not annotated) in any 'weak_label', most "
-            "of whose voxels are 0, expected the id that files have where nobody annotated (datalist ... "
+            "of whose voxels are 0, expected the id of unannotated voxels in the files (datalist ... "
             '--unannotated 0, or "unannotated": 0 in the list)'
         ],
     ),

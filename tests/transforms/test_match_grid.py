@@ -65,9 +65,9 @@ def test_headers_rounded_to_two_decimals(tmp_path: Path, angles: tuple, shape: t
 )
 def test_labels_elsewhere(tmp_path: Path, moved: np.ndarray) -> None:
     scan = write(tmp_path / "scan.nii", SCANS["plain"])
-    with pytest.raises(DataError, match=r"case 'a', key 'label': found voxels up to .* mm away"):
+    with pytest.raises(DataError, match=r"case 'a', key 'label': found an affine that puts voxels up to .* mm away"):
         matched(scan, write(tmp_path / "label.nii", nifti(LABEL, moved, moved)))
-    with pytest.raises(DataError, match=r"found voxels up to .* mm away"):
+    with pytest.raises(DataError, match=r"found an affine that puts voxels up to .* mm away"):
         check_cases([{"image": str(scan), "label": str(tmp_path / "label.nii"), "case": "a"}])
 
 

@@ -8,14 +8,15 @@ import SimpleITK as sitk  # noqa: N813
 from monai.data import load_decathlon_datalist
 
 from scripts.tools import make_phantoms
-from sizeloss_monai.phantoms.cine import (
+from sizeloss_monai.phantoms import (
+    FOLDER_LABELS,
     PHANTOM_GROUPS,
     PHANTOM_LABELS,
     make_affine,
     make_cine_phantom,
     write_cine_phantoms,
+    write_phantom_folder,
 )
-from sizeloss_monai.phantoms.folder import FOLDER_LABELS, write_phantom_folder
 
 COARSE = {"matrix": (48, 48), "spacing": (3.6, 3.6, 10.0)}  # the usual field of view, quick to render
 SPLITS = ("training", "validation", "test")
@@ -313,12 +314,12 @@ class TestFolder:
 
     def test_refuses_what_it_cannot_write(self, tmp_path):
         for numbers in ({"num_patients": 0}, {"num_patients": 1, "num_masks": 2}):
-            with pytest.raises(ValueError, match="expected 1 patient at least"):
+            with pytest.raises(ValueError, match="num_patients must be >= 1"):
                 write_phantom_folder(tmp_path / "out", **numbers)
         assert not (tmp_path / "out").exists()
         (tmp_path / "notes.txt").write_text("mine")
         for path in (tmp_path, tmp_path / "notes.txt"):
-            with pytest.raises(FileExistsError, match="not empty"):
+            with pytest.raises(FileExistsError, match="must be absent or empty"):
                 write_phantom_folder(path)
 
 
@@ -338,5 +339,5 @@ class TestScript:
         assert len(list((tmp_path / "out").glob("*.mhd"))) == 12
         with pytest.raises(SystemExit, match="2"):
             make_phantoms.main(command)
-        assert "not empty" in capsys.readouterr().err
+        assert "must be empty" in capsys.readouterr().err
         make_phantoms.main([*command, "--overwrite"])

@@ -65,16 +65,9 @@ def test_true_size_lies_within_its_bounds(case, lower_factor, upper_factor, mode
 @given(labels(dims=(3, 3)))
 def test_volume_is_individual_of_the_whole(case):
     label, classes = case
-    bounds = LabelToSizeBounds("volume", classes)(label)
-    assert torch.equal(bounds, LabelToSizeBounds("individual", classes)(label))
+    bounds = LabelToSizeBounds("individual", classes)(label)
     sizes = [sum(count(label[..., k], c) for k in range(label.shape[-1])) for c in range(1, classes)]
     np.testing.assert_allclose(bounds[1:], [[0.9 * n, 1.1 * n] for n in sizes], rtol=1e-6)
-
-
-@pytest.mark.parametrize("shape", [(1, 8, 8), (8, 8, 4), (1, 1, 8, 8, 4)])
-def test_volume_refuses_what_is_none(shape):
-    with pytest.raises(ValueError, match="volume"):
-        LabelToSizeBounds("volume", 2)(np.zeros(shape, dtype=np.uint8))
 
 
 def test_tags_are_one_and_the_number_of_voxels():
@@ -301,7 +294,8 @@ def test_bounds_in_mm_are_those_in_voxels_times_a_voxel(mode):
     for item, voxel in ((label, area * 8 / 1000), (split_slices({"label": label}, ["label"])[2]["label"], area)):
         in_mm = {"common_bounds": [[0, math.inf], [60 * voxel, 90 * voxel]]} if mode == "common" else {}
         in_voxels = {"common_bounds": [[0, math.inf], [60, 90]]} if mode == "common" else {}
-        found = LabelToSizeBoundsd(mode=mode, unit="mm", **in_mm)({"label": item})
+        unit = {"unit": "mL", "per": "volume"} if item is label else {"unit": "mm2"}
+        found = LabelToSizeBoundsd(mode=mode, **unit, **in_mm)({"label": item})
         expected = LabelToSizeBoundsd(mode=mode, **in_voxels)({"label": item})
         torch.testing.assert_close(found["size_bounds"], expected["size_bounds"] * voxel)
         assert found["voxel_size"].item() == pytest.approx(voxel)
@@ -321,13 +315,13 @@ def test_common_bounds_in_mm(caplog):
     assert in_ml == pytest.approx([27 * area * 0.008, 33 * area * 0.008])
 
 
-@pytest.mark.parametrize("per", ["slice", "volume"])
-def test_slices_add_up_to_their_volume_in_ml_alone(per):
+@pytest.mark.parametrize(("unit", "per"), [("mm2", "slice"), ("mL", "volume")])
+def test_slices_add_up_to_their_volume_in_ml_alone(unit, per):
     label = MetaTensor((torch.rand(1, 9, 7, 5) > 0.5).to(torch.uint8), affine=AFFINE)
-    transform = LabelToSizeBoundsd(unit="mm", per=per)
+    transform = LabelToSizeBoundsd(unit=unit, per=per)
     slices = [transform(item) for item in split_slices({"label": label}, ["label"])]
-    in_ml = LabelToSizeBounds("volume", 2, unit="mm")(label)
-    spacing = {"slice": 8 / 1000, "volume": 1}[per]
+    in_ml = LabelToSizeBounds("individual", 2, unit="mL", per="volume")(label)
+    spacing = {"mm2": 8 / 1000, "mL": 1}[unit]
     torch.testing.assert_close(spacing * sum(item["size_bounds"][1] for item in slices), in_ml[1])
     voxel = (1.5**2 + 0.2**2) * 8 / 1000
     assert [item["voxel_size"].item() * spacing for item in slices] == pytest.approx([voxel] * 5)
@@ -338,3 +332,13 @@ def test_unknown_unit():
         LabelToSizeBounds("tags", 2, unit="cm")
     with pytest.raises(ValueError, match="per must be one of"):
         LabelToSizeBounds("tags", 2, per="patient")
+    with pytest.raises(ValueError, match="mode must be one of"):
+        LabelToSizeBounds("volume", 2)
+
+
+@pytest.mark.parametrize(("unit", "per"), [("mm2", "slice"), ("mL", "volume")])
+def test_the_old_unit_is_read_with_a_warning(unit, per, caplog):
+    label = MetaTensor(torch.ones(1, 9, 7, 5), affine=AFFINE)
+    old, new = (LabelToSizeBounds("individual", 2, unit=name, per=per)(label) for name in ("mm", unit))
+    assert f"found the old spelling 'mm', '{unit}' is taken" in caplog.text
+    assert torch.equal(old, new)

@@ -15,7 +15,8 @@ from sizeloss_monai.constraints import (
     size_constraint,
     soft_size,
 )
-from sizeloss_monai.constraints.size_constraint import size_penalty, sizes_and_extent
+from sizeloss_monai.constraints.penalties import quadratic_penalty
+from sizeloss_monai.constraints.statistics import measure_sizes
 from sizeloss_monai.losses import WeakSupervisionLoss
 
 INF = math.inf
@@ -197,7 +198,9 @@ def test_scale_log_is_symmetric_and_free_of_units(size, lower, width, unit):
 
     def penalty(scale, value, low, high):
         value, low, high, extent = (torch.tensor(x, dtype=torch.float64) for x in (value, low, high, 1e6))
-        return size_penalty(value[None, None], torch.stack([low, high])[None, None], extent[None, None], scale, "both")
+        return quadratic_penalty(
+            value[None, None], torch.stack([low, high])[None, None], extent[None, None], scale, "both"
+        )
 
     upper = lower * width
     value = penalty("log", size, lower, upper).item()
@@ -211,7 +214,7 @@ def test_scale_log_is_symmetric_and_free_of_units(size, lower, width, unit):
 def test_scale_log_is_the_relative_one_near_a_bound(ratio):
     bounds = torch.tensor([[[5.0, 5.0]]]).double()
     size, extent = torch.tensor([[5.0 * ratio]]).double(), torch.tensor([[100.0]]).double()
-    log, relative = (size_penalty(size, bounds, extent, scale, "both").item() for scale in ("log", "relative"))
+    log, relative = (quadratic_penalty(size, bounds, extent, scale, "both").item() for scale in ("log", "relative"))
     assert log == pytest.approx(relative, rel=2e-3)
 
 
@@ -286,7 +289,7 @@ def test_wrong_arguments_of_the_function(kwargs):
 
 
 def test_class_that_is_no_channel():
-    with pytest.raises(ValueError, match="below the number of channels"):
+    with pytest.raises(ValueError, match="below the 2 channels"):
         SizeConstraintLoss(classes=[2])(torch.zeros(1, 2, 4, 4), torch.zeros(1, 2, 2))
 
 
@@ -408,7 +411,7 @@ def test_bounds_in_mm2_hold_after_zoom(bounds):
     assert len({image.shape for image in resampled}) == 3
     for image in resampled:
         area = pixel_area(image)
-        size, extent = sizes_and_extent(image[None], area, sharpness=1.0)
+        size, extent = measure_sizes(image[None], area, sharpness=1.0)
         assert size[0, 1].item() == pytest.approx(math.pi * 15**2, rel=0.01)
         assert extent.item() == pytest.approx(64**2, rel=0.01)
         value = loss(image[None], pair, area)
@@ -442,7 +445,7 @@ def test_gradcheck_of_voxel_size_and_sharpness():
 
 
 def test_wrong_shape_of_voxel_size():
-    with pytest.raises(ValueError, match=r"voxel_size must have shape \[2\], found \[2, 1\]"):
+    with pytest.raises(ValueError, match=r"voxel_size must have shape \[2\], got \[2, 1\]"):
         SizeConstraintLoss()(torch.zeros(2, 2, 4, 4), torch.zeros(2, 2, 2), torch.ones(2, 1))
 
 
@@ -479,7 +482,7 @@ def test_a_bound_that_is_nan_is_refused(scale, sides, place, by_volume):
     bounds = torch.tensor([1.0, 5.0]).repeat(2, 3, 1)
     bounds[place] = math.nan
     loss = (VolumeSizeConstraintLoss if by_volume else SizeConstraintLoss)(scale=scale, sides=sides)
-    with pytest.raises(ValueError, match="bounds must not be NaN, found"):
+    with pytest.raises(ValueError, match="bounds must not be NaN, got"):
         loss(torch.randn(2, 3, 4, 4), bounds)
 
 

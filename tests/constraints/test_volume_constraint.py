@@ -89,7 +89,7 @@ def test_half_precision_does_not_overflow():
 
 def test_wrong_shapes():
     logits, bounds = random_case(0, 3)
-    with pytest.raises(ValueError, match=r"volume must have shape \[3\], found \[2\]"):
+    with pytest.raises(ValueError, match=r"volume must have shape \[3\], got \[2\]"):
         VolumeSizeConstraintLoss()(logits, bounds, torch.zeros(2))
     with pytest.raises(ValueError, match="bounds must have shape"):
         VolumeSizeConstraintLoss()(logits, bounds[:2])
