@@ -31,7 +31,7 @@ b#x:
 
 
 def test_bundles_are_what_their_source_says() -> None:
-    assert make_bundles.differing(ROOT) == [], "run python -m scripts.tools.make_bundles"
+    assert make_bundles.differing(ROOT) == {}, "run python -m scripts.tools.make_bundles"
 
 
 def test_every_bundle_has_a_source() -> None:
@@ -57,7 +57,7 @@ def test_a_drift_is_seen(tmp_path: Path, file: str, change: Callable[[Path], Any
     for folder in ("bundles", "bundle_source", "configs"):
         shutil.copytree(ROOT / folder, tmp_path / folder, ignore=shutil.ignore_patterns("models"))
     shutil.copy(ROOT / "LICENSE", tmp_path)
-    assert make_bundles.differing(tmp_path) == []
+    assert make_bundles.differing(tmp_path) == {}
     change(tmp_path / file)
     assert len(make_bundles.differing(tmp_path)) == differ
 

@@ -141,7 +141,9 @@ def test_bound_settings_scale_the_common_bounds(phantoms: Path, tiny: str, tmp_p
 
 
 def test_volume_bounds(phantoms: Path, tiny: str, tmp_path: Path) -> None:
-    made = workflow(phantoms, tmp_path / "run", [tiny, "volume_bounds.yaml"], batch_size=2, **{"train#inferer#chunk_size": 3})
+    made = workflow(
+        phantoms, tmp_path / "run", [tiny, "volume_bounds.yaml"], batch_size=2, **{"train#inferer#chunk_size": 3}
+    )
     batch = first_batch(made)
     assert len(batch["volume"].unique()) == 2
     for volume in batch["volume"].unique():
