@@ -49,7 +49,7 @@ TEXTS = (*PATHS, "experiment", "pattern", "section", "supervision#common_bounds#
 RENAMED = {
     "augmentation": "train#augmentation",
     "bounds_mode": "supervision#bounds",
-    "bounds_per": "per",
+    "bounds_per": "train#per",
     "cache_workers": "train#dataset#num_workers",
     "checked_keys": "train#annotations",
     "checked_unannotated": "train#unannotated",
