@@ -120,7 +120,9 @@ def test_empty_folder(tiny: str, tmp_path: Path) -> None:
 
 def test_inverted_bounds(phantoms: Path, tiny: str, tmp_path: Path) -> None:
     bounds = [[0, 1e9], [2000, 60]]
-    error = initialize(tiny, phantoms, tmp_path / "run", bounds_mode="common", common_bounds=bounds)
+    error = initialize(
+        tiny, phantoms, tmp_path / "run", **{"supervision#bounds": "common", "supervision#common_bounds": bounds}
+    )
     assert isinstance(error, DataError)
     assert "common_bounds" in str(error)
     assert "2000" in str(error)

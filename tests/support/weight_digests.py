@@ -32,7 +32,7 @@ RUNS: list[tuple[str, list[str], dict[str, object]]] = [
     (CINE, ["common_bounds"], {}),
     (CINE, ["volume_bounds"], {"batch_size": 1}),
     (CINE, ["full"], {}),
-    (CINE, ["scribbles"], {}),
+    (CINE, ["scribbles"], {"size_weight": 0.01}),  # once the default
     (CINE, ["common_bounds", "hybrid", "lagrangian"], {"num_full": 1}),
     (VOLUMES, ["common_bounds"], {}),
 ]
