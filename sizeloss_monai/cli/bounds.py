@@ -37,9 +37,8 @@ def add(commands: argparse._SubParsersAction) -> None:
     )
     parser.add_argument("datalist", type=Path, help="the data list (JSON)")
     parser.add_argument("--dataset_dir", help="the folder its paths are relative to; default: the list's own")
-    parser.add_argument("--per", choices=get_args(Per), default="volume", help="mm2 or mL; default: volume")
     parser.add_argument(
-        "--per", choices=("slice", "volume"), default="volume", help="bounds in mm2 or in mL; default: volume"
+        "--per", choices=get_args(Per), default="volume", help="bounds in mm2 or in mL; default: volume"
     )
     parser.add_argument("--slice_axis", default="auto", help=SLICE_AXIS)
     source = parser.add_mutually_exclusive_group()

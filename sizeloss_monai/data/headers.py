@@ -148,7 +148,7 @@ def nifti_fields(path: Path) -> nib.Nifti1Header:
         path: of the file.
 
     Raises:
-        HeaderError: when there is no header of a NIfTI file of one piece.
+        HeaderError: when the file does not begin with the header of a one-piece NIfTI file.
     """
     packed = _is_packed(path)
     try:

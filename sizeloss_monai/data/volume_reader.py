@@ -136,7 +136,7 @@ class SimpleITKReader(ImageReader):
         """The metadata of an image whose array has `ndim` dimensions."""
         meta: dict = {}
         for key in image.GetMetaDataKeys():
-            with contextlib.suppress(TypeError):  # a name that is no Unicode
+            with contextlib.suppress(TypeError):  # a name that is not Unicode
                 if not key.startswith("ITK_"):
                     meta[key] = image.GetMetaData(key)
         size = list(image.GetSize())
