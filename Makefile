@@ -1,4 +1,4 @@
-# `demo` and `test` set up a virtual environment on their first call, and again when the requirements change.
+# `demo`, `test` and `docs` set up a virtual environment on their first call, and again when the requirements change.
 # On Linux, PyPI's torch brings CUDA along; for the smaller CPU build, where PyTorch's own index can be reached:
 #     PIP_EXTRA_INDEX_URL=https://download.pytorch.org/whl/cpu make test
 
@@ -13,7 +13,7 @@ INSTALL = $(RUN) -m pip install -qq --disable-pip-version-check --constraint $(C
 INSTALLED = $(VENV)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint pytest test-lower clean
+.PHONY: help demo test lint pytest test-lower docs clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-11s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
@@ -29,18 +29,23 @@ lint: $(INSTALLED) ## ruff and mypy only
 	$(RUN) -m mypy
 
 pytest: $(INSTALLED) ## the tests only
-	$(RUN) -m pytest --durations=10
+	OMP_NUM_THREADS=1 $(RUN) -m pytest --numprocesses auto --dist loadfile --durations=10 # one process a core
 
 test-lower: ## the tests with the oldest supported versions
 	$(MAKE) pytest VENV=.venv-lower CONSTRAINTS=constraints-lower.txt
 
-clean: ## remove environments, demo/ and caches; runs/ stays
-	rm -rf .venv .venv-lower demo build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
+docs: export NO_MKDOCS_2_WARNING = 1 # an advertisement of another tool
+docs: $(INSTALLED) ## the pages and the API as a site in site/; a broken link is an error
+	$(RUN) -m mkdocs build --strict --quiet
+	@echo "Open site/index.html"
+
+clean: ## remove environments, demo/, site/ and caches; runs/ stays
+	rm -rf .venv .venv-lower demo site build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 $(INSTALLED): pyproject.toml $(CONSTRAINTS)
 	@echo "Installing into $(VENV): a few minutes the first time"
 	@$(PYTHON) -m venv $(VENV)
 	@$(INSTALL) torch # on its own first, see constraints.txt
-	@$(INSTALL) --editable '.[itk,report,dicom,test]'
+	@$(INSTALL) --editable '.[itk,report,dicom,test,docs]'
 	@touch $@

@@ -27,14 +27,18 @@ from scripts import ROOT
 from scripts.experiments.result_files import write_csv
 from sizeloss_monai.bundle import record_run
 from sizeloss_monai.datalist import open_datalist
-from sizeloss_monai.sizes.from_cases import METHODS, count_outside, measure_sizes, size_interval
+from sizeloss_monai.options import LayoutName, Method, PublishedName
+from sizeloss_monai.sizes.from_cases import MIN_SIZES, count_outside, measure_sizes, size_interval
 from sizeloss_monai.sizes.published import published_range
 
 CLASSES = {1: "RV", 2: "myocardium", 3: "LV"}
-PUBLISHED = {1: "rv_cavity", 2: "lv_myocardium", 3: "lv_cavity"}
+PUBLISHED: dict[int, PublishedName] = {1: "rv_cavity", 2: "lv_myocardium", 3: "lv_cavity"}
 MARGINS = (1.0, 1.5, 2.0, 3.0)
 UNITS = ("mL", "voxels")
-OTHERS = {"promise12": ("promise12", "prostate"), "Task04_Hippocampus": ("decathlon", "hippocampus")}
+OTHERS: dict[str, tuple[LayoutName, PublishedName]] = {
+    "promise12": ("promise12", "prostate"),
+    "Task04_Hippocampus": ("decathlon", "hippocampus"),
+}
 """By folder, the layout and the published range of other data sets."""
 
 Sizes = dict[str, dict[int, NDArray[np.float64]]]
@@ -52,7 +56,7 @@ def measure_patients(items: list[dict[str, Any]]) -> Sizes:
 
 
 def drawn_coverage(
-    sizes: Sizes, class_id: int, unit: str, method: str, subsets: list[NDArray[np.int64]]
+    sizes: Sizes, class_id: int, unit: str, method: Method, subsets: list[NDArray[np.int64]]
 ) -> dict[str, Any]:
     """Coverage and width of the bounds that each subset of the patients gives."""
     column = UNITS.index(unit)
@@ -79,7 +83,7 @@ def drawn_coverage(
 
 
 def published_coverage(
-    label: str, entry: str, volumes: dict[str, NDArray[np.float64]], data: str
+    label: str, entry: PublishedName, volumes: dict[str, NDArray[np.float64]], data: str
 ) -> list[dict[str, Any]]:
     """How many volumes of each group of patients, in mL, lie inside a published range, at several margins."""
     lower, upper = published_range(entry).bounds
@@ -197,7 +201,7 @@ def main() -> None:
     drawn = [
         drawn_coverage(sizes, class_id, unit, method, subsets[n]) | {"data": acdc} | made
         for class_id in CLASSES
-        for method in METHODS
+        for method in MIN_SIZES
         for unit in UNITS
         for n in args.patients
     ]

@@ -68,15 +68,16 @@ class Run:
         dataset = SPECIFICATION["datasets"][self.dataset]
         configs = f"bundles/{dataset['bundle']}/configs"
         chosen = SPECIFICATION["runs"][self.name]
-        overlays = [*dataset[setting.protocol], *(chosen if isinstance(chosen, list) else [])]
-        files = [f"{configs}/train.yaml", *(f"configs/{overlay}.yaml" for overlay in overlays)]
+        files = [f"{configs}/train.yaml"]
+        files += [f"configs/protocols/{name}.yaml" for name in dataset[setting.protocol]]
+        files += [f"configs/supervision/{name}.yaml" for name in chosen.get("overlays", [])]
         files += [f"{configs}/evaluate.yaml"] * evaluate
         options: dict[str, Any] = {
             "dataset_dir": self.data_folder(setting),
             "output_dir": self.folder(setting),
             "seed": self.seed,
             "resume": "true",
-            **(chosen if isinstance(chosen, dict) else {}),
+            **chosen.get("options", {}),
         }
         if setting.epochs is not None:
             options["epochs"] = setting.epochs

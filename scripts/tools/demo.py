@@ -35,11 +35,11 @@ from scripts import ROOT
 from scripts.experiments.result_files import read_case_means, write_csv
 from sizeloss_monai.bundle import last_epoch, latest_checkpoint
 from sizeloss_monai.data import VolumeReader
-from sizeloss_monai.phantoms.cine import write_cine_phantoms
+from sizeloss_monai.phantoms import write_cine_phantoms
 from sizeloss_monai.report import Outline, Panel, largest_slice, overlay_figure, square_window
 
 BUNDLE_CONFIGS = "bundles/cine_lv_segmentation/configs"
-PROTOCOL = "configs/demo.yaml"
+PROTOCOL = "configs/protocols/demo.yaml"
 MARKER = ".sizeloss_monai_demo"  # tells a folder of the demo's from one of the user's
 OUTPUTS = ("data", "runs", "new_scan", "results.csv", "results.md", "overlays.png", "new_scan.png")
 NUM_PATIENTS = 20
@@ -52,7 +52,7 @@ METRICS = {"val_mean_dice": "3D DSC", "val_slice_dice": "2D DSC", "val_hd95_mm":
 
 @dataclass(frozen=True)
 class Level:
-    """A level of supervision: its overlay in ``configs``, its name, and what it is given."""
+    """A level of supervision: its overlay in ``configs/supervision``, its name, and what it is given."""
 
     config: str
     title: str
@@ -123,7 +123,7 @@ class Demo:
 
     def configs(self, level: Level, *further: str) -> list[str]:
         """The bundle's config and its overlays."""
-        return [f"{BUNDLE_CONFIGS}/train.yaml", PROTOCOL, f"configs/{level.config}.yaml", *further]
+        return [f"{BUNDLE_CONFIGS}/train.yaml", PROTOCOL, f"configs/supervision/{level.config}.yaml", *further]
 
     def start_bundle(self, config_files: Sequence[str], log: Path, **overrides: str) -> subprocess.Popen[bytes]:
         """Start ``python -m monai.bundle run`` in the project's folder and show the command.

@@ -11,8 +11,7 @@ from __future__ import annotations
 import argparse
 from collections.abc import Sequence
 
-from sizeloss_monai.phantoms.cine import write_cine_phantoms
-from sizeloss_monai.phantoms.folder import write_phantom_folder
+from sizeloss_monai.phantoms import write_cine_phantoms, write_phantom_folder
 
 
 def main(argv: Sequence[str] | None = None) -> None:

@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from monai.bundle import ConfigParser, ConfigWorkflow
 
-from sizeloss_monai.phantoms.cine import make_affine, make_cine_phantom
+from sizeloss_monai.phantoms import make_affine, make_cine_phantom
 
 __all__ = [
     "PackagingError",

@@ -105,7 +105,7 @@ def _read_weights(path: str | Path) -> dict[str, torch.Tensor]:
             "Was it cut off, or is it another kind of file?"
         ) from err
     weights = content.get("model", content) if isinstance(content, Mapping) else content
-    if not isinstance(weights, Mapping) or not all(isinstance(value, torch.Tensor) for value in weights.values()):
+    if not isinstance(weights, Mapping) or not all(_is_weight(name, value) for name, value in weights.items()):
         raise OutputDirError(
             f"checkpoint: found {_described(weights)} in {str(path)!r}, expected a model's weights: tensors by name."
         )
@@ -122,8 +122,12 @@ def _described(content: Any) -> str:
     """What a file holds instead of weights."""
     if not isinstance(content, Mapping):
         return f"a {type(content).__name__}"
-    name, value = next((name, value) for name, value in content.items() if not isinstance(value, torch.Tensor))
+    name, value = next((name, value) for name, value in content.items() if not _is_weight(name, value))
     return f"a {type(value).__name__} {name!r}"
+
+
+def _is_weight(name: Any, value: Any) -> bool:
+    return isinstance(name, str) and isinstance(value, torch.Tensor) and not value.is_meta  # which has no numbers
 
 
 def check_checkpoint(path: str | Path, network: nn.Module | None = None, num_classes: int | None = None) -> None:
@@ -147,6 +151,12 @@ def check_checkpoint(path: str | Path, network: nn.Module | None = None, num_cla
     sizes = {pair for old, new in pairs if len(old) == len(new) for pair in zip(old, new, strict=True)}
     sizes = {(old, new) for old, new in sizes if old != new}
     strange = sorted(expected.keys() ^ found.keys())
+    for name in expected.keys() & found.keys():
+        if found[name].is_floating_point() != expected[name].is_floating_point() or found[name].is_complex():
+            raise OutputDirError(
+                f"checkpoint: found {name!r} of type {found[name].dtype} in {str(path)!r}, expected "
+                f"{expected[name].dtype}: PyTorch would round it."
+            )
     if not strange and len(sizes) == 1 and next(iter(sizes))[1] == num_classes:
         classes = next(iter(sizes))[0]
         raise OutputDirError(

@@ -5,12 +5,14 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 from monai import transforms as mt
 
-from sizeloss_monai.bundle.config_check import ConfigError
+from sizeloss_monai.bundle.guard import is_handed_over
 from sizeloss_monai.bundle.run_record import read_starts
+from sizeloss_monai.bundle.start import is_first_process
+from sizeloss_monai.checks import check_cases, check_used_data
 from sizeloss_monai.data.grid import read_grid
 from sizeloss_monai.data.slice_axis import (
     SliceAxis,
@@ -19,10 +21,57 @@ from sizeloss_monai.data.slice_axis import (
     plane_of,
     slice_axis_of,
 )
-from sizeloss_monai.datalist.classes import read_classes
-from sizeloss_monai.errors import DataError, listed
+from sizeloss_monai.datalist.classes import ClassMap, read_classes
+from sizeloss_monai.errors import ConfigError, DataError, listed
+from sizeloss_monai.options import Unit
 
-__all__ = ["check_label_map", "check_pixdim", "check_sizes_hold", "check_trained_grid", "trained_slice_axis"]
+__all__ = [
+    "check_inputs",
+    "check_label_map",
+    "check_pixdim",
+    "check_sizes_hold",
+    "check_trained_grid",
+    "trained_slice_axis",
+]
+
+
+def check_inputs(
+    datalist: Mapping[str, Any],
+    classes: ClassMap,
+    pixdim: Any,
+    unit: str = "voxels",
+    slice_axis: SliceAxis | None = None,
+    unannotated: int | None = None,
+    **options: Any,
+) -> None:
+    """Raise where the settings or the data of a training are wrong. For a config's ``initialize``.
+
+    Of several processes the first one reads the files.
+
+    Args:
+        datalist: with absolute paths. Cases without a name come from another program; their masks hold classes.
+        classes: the class of each id of the label files.
+        pixdim: see :py:func:`check_pixdim`.
+        unit: of size bounds, see :py:class:`~sizeloss_monai.transforms.LabelToSizeBounds`.
+        slice_axis: where slices lie; None of whole volumes.
+        unannotated: the id of weak labels where no voxel was annotated; None: the data list's.
+        options: for :py:func:`~sizeloss_monai.checks.check_used_data`.
+
+    Raises:
+        ConfigError: when a setting is wrong.
+        DataError: with one line for each problem of the data.
+    """
+    check_pixdim(pixdim)
+    if unit not in (*get_args(Unit), "mm"):  # mm: the old spelling, read with a warning
+        raise ConfigError(f"unit must be {', '.join(get_args(Unit))}, got {unit!r}.")
+    check_label_map(classes, datalist, unannotated)
+    if not is_first_process():
+        return
+    if not is_handed_over(datalist["training"]):
+        check_used_data(datalist, classes, unannotated=unannotated, slice_axis=slice_axis, **options)
+        return
+    items = [*datalist["training"], *datalist["validation"]]
+    check_cases(items, label_ids={"label": classes.label_ids}, ignore_index=None)  # full masks leave nothing out
 
 
 def check_pixdim(pixdim: Any) -> None:
@@ -198,47 +247,38 @@ def _flat(transforms: Sequence[Any]) -> Iterator[Any]:
 
 
 def check_label_map(
-    label_ids: Sequence[int],
-    target_ids: Sequence[int],
-    num_classes: int,
-    datalist: Mapping[str, Any] | None = None,
-    unannotated: int | None = None,
+    classes: ClassMap, datalist: Mapping[str, Any] | None = None, unannotated: int | None = None
 ) -> None:
-    """Raise where a label file's id would become no class of the network, or the wrong one. For ``initialize``.
+    """Raise where an id of the label files would become the wrong class. For ``initialize``.
 
     Args:
-        label_ids: ids that occur in label files.
-        target_ids: the class of each.
-        num_classes: of the network, including the background.
-        datalist: whose ``labels`` may say which id is the background.
-        unannotated: the id of voxels that nobody annotated, which is no class; None where there is none.
+        classes: the class of each id of the label files.
+        datalist: its ``labels`` may say which id is the background.
+        unannotated: the id of voxels that were not annotated; None where there is none.
 
     Raises:
-        ConfigError: when the lists differ in length, a class lies outside ``0..num_classes - 1`` or has no id, the
-            background of the data list is not class 0, or ``unannotated`` is among the ids.
+        ConfigError: when a class has no id, the background of the data list is not class 0, or ``unannotated`` is
+            among the ids.
     """
-    if len(label_ids) != len(target_ids):
-        raise ConfigError(f"target_ids must name a class for each of label_ids {label_ids}, found {target_ids}.")
-    outside = [target for target in target_ids if not 0 <= target < num_classes]
-    if outside:
-        raise ConfigError(f"target_ids must lie in 0..{num_classes - 1} (num_classes {num_classes}), found {outside}.")
-    without = sorted(set(range(num_classes)) - set(target_ids))
+    made = classes.target_ids
+    without = sorted(set(range(classes.num_classes)) - set(made))
     if without:
-        used, ids = f"{min(target_ids)}..{max(target_ids)}", listed([str(class_id) for class_id in without])
-        raise ConfigError(f"num_classes: found {num_classes}, but target_ids use {used}: class {ids} has no id.")
-    if unannotated in label_ids:
+        ids = listed([str(class_id) for class_id in without])
         raise ConfigError(
-            f"label_ids: found {unannotated}, the id of voxels that nobody annotated, expected ids of classes only."
+            f"num_classes: found {classes.num_classes}, but target_ids use {min(made)}..{max(made)}: "
+            f"class {ids} has no id."
+        )
+    if unannotated in classes.label_ids:
+        raise ConfigError(
+            f"label_ids: found {unannotated}, the id of voxels that were not annotated, expected ids of classes only."
         )
     if datalist is None:
         return
-    classes, _ = read_classes(datalist)
-    class_of = dict(zip(label_ids, target_ids, strict=True))
-    if classes.background is not None and class_of.get(classes.background, 0) != 0:
-        found = listed([_named(label_id, classes.names) for label_id, target in class_of.items() if target == 0])
+    stated, _ = read_classes(datalist)
+    if stated.background is not None and classes.class_of.get(stated.background, 0) != 0:
+        found = listed([_named(label_id, stated.names) for label_id in classes.ids_of.get(0, [])])
         raise ConfigError(
-            f"label_ids: found {found} for class 0, expected {classes.background}, "
-            "which the data list calls background."
+            f"label_ids: found {found} for class 0, expected {stated.background}, which the data list calls background."
         )
 
 

@@ -1,4 +1,4 @@
-"""What only shows in several cases together: leaks between splits, outliers, and annotations that nobody made."""
+"""Findings on several cases together: leaks between splits, outliers, and missing annotations."""
 
 from __future__ import annotations
 
@@ -17,25 +17,14 @@ from sizeloss_monai.errors import Finding, Place
 
 __all__ = ["coverage_findings", "duplicate_findings", "outlier_findings", "without_consequences"]
 
-_MIN_CASES = 3
-"""Fewer cases have no median to be far from."""
-
-_SPREAD = 5.0
-"""How many standard deviations, estimated by the median absolute deviation, an outlier is away from the median."""
-
+_MIN_CASES = 3  # fewer have no median to be far from
+_SPREAD = 5.0  # standard deviations
 _MAX_SPACING_RATIO = 2.0
 _MAX_RANGE_RATIO = 10.0
 
 
 def duplicate_findings(cases: Sequence[CaseFacts]) -> list[Finding]:
-    """Files, and scans, that are there twice.
-
-    Args:
-        cases: what is known of all cases.
-
-    Returns:
-        The findings. A scan that is there twice is an error between two splits, and a warning within one.
-    """
+    """Files and scans that are there twice: an error between two splits, a warning within one."""
     findings = []
     for key in ("image", *ANNOTATIONS):
         for _, group in _grouped(cases, lambda case, key=key: ensure_tuple(case.item.get(key, ()))):  # type: ignore[misc]
@@ -49,16 +38,10 @@ def duplicate_findings(cases: Sequence[CaseFacts]) -> list[Finding]:
 
 
 def outlier_findings(cases: Sequence[CaseFacts]) -> list[Finding]:
-    """Images whose spacing, or whose range of intensities, is far from that of the others.
+    """Warnings on images with a spacing, or a range of intensities, far from that of the others.
 
     Far is further from the median than both a factor (2 for the spacing in plane and between slices, 10 for the
     range) and five standard deviations of the logarithm, which the median absolute deviation estimates.
-
-    Args:
-        cases: what is known of all cases.
-
-    Returns:
-        Warnings.
     """
     findings: dict[str, Finding] = {}
     grids = [(case, case.grid) for case in cases if case.grid is not None]
@@ -83,15 +66,7 @@ def outlier_findings(cases: Sequence[CaseFacts]) -> list[Finding]:
 
 
 def coverage_findings(cases: Sequence[CaseFacts], classes: Classes) -> list[Finding]:
-    """Annotations that are missing: unannotated voxels, annotated ones, background, a class.
-
-    Args:
-        cases: what is known of all cases.
-        classes: of the data list.
-
-    Returns:
-        The findings. Of background and of classes, those of training cases count.
-    """
+    """Missing annotations: no unannotated voxel, no annotated one, no background or no class in training cases."""
     weak = [case for case in cases if "weak_label" in case.counts]
     findings = _unannotated_findings(weak, classes)
     for case in weak:
@@ -117,14 +92,7 @@ def coverage_findings(cases: Sequence[CaseFacts], classes: Classes) -> list[Find
 
 
 def without_consequences(findings: Sequence[Finding]) -> list[Finding]:
-    """Findings without those that follow from another: where the id of unannotated voxels is wrong, files have it.
-
-    Args:
-        findings: on the list and on all cases.
-
-    Returns:
-        The others.
-    """
+    """Findings without those that follow from a wrong id of unannotated voxels."""
     if not any(finding.case is None and finding.code == "unannotated-absent" for finding in findings):
         return list(findings)
     follow = {"unknown-id", "bounds-below-annotated", "tag-conflict"}
@@ -146,7 +114,7 @@ def _unannotated_findings(weak: Sequence[CaseFacts], classes: Classes) -> list[F
     commonest = totals.most_common(1)[0][0] if totals else None
     most = "" if commonest is None else f", most of whose voxels are {commonest}"
     found = f"no voxel of id {classes.unannotated} (not annotated) in any 'weak_label'{most}"
-    expected = "the id that files have where nobody annotated"
+    expected = "the id of unannotated voxels in the files"
     if commonest is not None and commonest not in classes.names:
         expected += f' (datalist ... --unannotated {commonest}, or "unannotated": {commonest} in the list)'
     return [Place(None, "unannotated").error("unannotated-absent", found, expected)]
@@ -164,7 +132,7 @@ def _grouped(
 
 
 def _repeated(group: Sequence[CaseFacts], key: str, code: str, what: str) -> list[Finding]:
-    """The finding that the cases of a group have something in common which should be one's own."""
+    """The finding that the cases of a group have something in common that each should have alone."""
     if len(group) < 2:
         return []
     where = Place(group[0].case, key)

@@ -1,4 +1,4 @@
-"""Reading every case once, and telling the problems of all of them."""
+"""Read every case once, and report the problems of all."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from tqdm import tqdm
 
 from sizeloss_monai.data.grid import Grid, grid_of
-from sizeloss_monai.data.label_ids import whole_ids
+from sizeloss_monai.data.label_ids import DEFAULT_IGNORE_INDEX, whole_ids
 from sizeloss_monai.data.slice_axis import SliceAxis, slice_axis_of
 from sizeloss_monai.data.volumes import grid_findings, image_findings, label_findings, read_volume
 from sizeloss_monai.datalist.classes import Classes
@@ -36,7 +36,7 @@ def check_cases(
     keys: Sequence[str] = ("image", "label"),
     num_classes: int | None = None,
     label_ids: Mapping[str, Collection[int]] | None = None,
-    ignore_index: int | None = 255,
+    ignore_index: int | None = DEFAULT_IGNORE_INDEX,
     reader: ImageReader | type[ImageReader] | str | None = None,
     require_label: bool = True,
     image_key: str = "image",
@@ -47,9 +47,8 @@ def check_cases(
     """Read every case once and report all problems of all cases in one error.
 
     A problem is a file that is missing, unreadable, truncated or damaged; an image that is not 3D, or has NaN or
-    infinite voxels; and a label whose shape or affine is not that of its image, whose values are no integers or no
-    known ids. A label without any object is none. For the cases of a data list see :py:func:`check_used_data`, which
-    checks the list too.
+    infinite voxels; and a label that lies on another grid than its image, or has values other than known ids. An empty
+    label is right. For the cases of a data list see :py:func:`check_used_data`, which checks the list, too.
 
     Example::
 
@@ -59,16 +58,14 @@ def check_cases(
     Args:
         items: the items of a data list with absolute paths.
         keys: the keys to read. All but `image_key` are labels.
-        num_classes: the ids ``0 .. num_classes - 1`` are allowed. ``None`` allows any ids from 0.
+        num_classes: allows the ids ``0 .. num_classes - 1``; None allows any from 0.
         label_ids: the ids allowed for a key, instead of those of `num_classes`: ``{"weak_label": range(5)}``.
-        ignore_index: an id that is always allowed, or ``None``.
-        reader: a MONAI reader for all files, as for :py:class:`monai.transforms.LoadImage`;
-            :py:class:`~sizeloss_monai.data.VolumeReader` by default.
-        require_label: whether an item must have all `keys`; otherwise the image only.
+        ignore_index: an id that is always allowed, or None.
+        reader: a MONAI reader for all files; :py:class:`~sizeloss_monai.data.VolumeReader` by default.
+        require_label: whether an item must have all `keys`, or the image only.
         image_key: the key of the image.
-        num_channels: the number of channels of the image.
-        num_workers: number of threads; 0 reads in the calling one.
-        progress: whether to show a progress bar.
+        num_channels: of the image.
+        num_workers, progress: see :py:func:`for_every_case`.
 
     Raises:
         DataError: with one line per problem: ``case 'a', key 'label': found ..., expected ...``.
@@ -103,13 +100,7 @@ def read_case(
 
     Args:
         item: the case, with its name under ``case``.
-        keys: see :py:func:`check_cases`, as for the other arguments.
-        label_ids: the ids allowed for every key of a label; None allows any from 0.
-        ignore_index: an id that is allowed besides, or None.
-        reader: for all files; None is the default of :py:func:`~sizeloss_monai.data.volumes.read_volume`.
-        require_label: whether the item must have all `keys`.
-        image_key: the key of the image.
-        num_channels: of the image.
+        keys, label_ids, ignore_index, reader, require_label, image_key, num_channels: see :py:func:`check_cases`.
 
     Returns:
         The volumes that could be read, ``[C, *spatial]``, and the findings.
@@ -137,17 +128,7 @@ def read_case(
 
 
 def for_every_case(function: Callable[[T], U], items: Sequence[T], num_workers: int, progress: bool) -> list[U]:
-    """Apply a function to every case.
-
-    Args:
-        function: of one case.
-        items: the cases.
-        num_workers: number of threads; 0 works in the calling one.
-        progress: whether to show a progress bar, on stderr.
-
-    Returns:
-        The results, in the order of the cases.
-    """
+    """Apply a function to every case, in `num_workers` threads (0: the calling one), and show `progress` on stderr."""
     if num_workers > 0:
         with ThreadPoolExecutor(num_workers) as pool:
             return list(tqdm(pool.map(function, items), total=len(items), disable=not progress))
@@ -155,13 +136,10 @@ def for_every_case(function: Callable[[T], U], items: Sequence[T], num_workers: 
 
 
 def raise_if_any(found: Iterable[Sequence[Finding]]) -> None:
-    """Raise one error that holds the findings of all cases.
-
-    Args:
-        found: the findings of every case.
+    """Log the warnings among the findings of every case, and raise its errors.
 
     Raises:
-        DataError: if there are errors; a line each, after one that counts them. Warnings are logged.
+        DataError: when there are errors; it has a line for each, after one that counts them.
     """
     cases = list(found)
     for finding in (finding for findings in cases for finding in findings if finding.severity == "warning"):
@@ -185,11 +163,11 @@ class CaseFacts:
 
     Args:
         section: of the data list.
-        item: the entry of the data list.
-        grid: of the image; None where it is no 3D volume, or could not be read.
+        item: its entry.
+        grid: of the image; None if it is not 3D, or could not be read.
         slice_axis: voxel axis that its slices are stacked along.
         counts: by key of an annotation on the image's grid, and by id, the number of voxels in each slice.
-        intensity_range: difference of the image's 1st and 99th percentile; None where there is none above 0.
+        intensity_range: difference of the image's 1st and 99th percentile; None if it is 0.
         digest: of the image's voxels.
         findings: what is wrong with each file.
     """
@@ -210,11 +188,11 @@ class CaseFacts:
 
     @property
     def num_slices(self) -> int:
-        """The number of slices, 0 where the image is no 3D volume, or could not be read."""
+        """The number of slices, 0 without a grid."""
         return 0 if self.grid is None else self.grid.shape[self.slice_axis]
 
     def count(self, key: str, class_id: int) -> NDArray[np.int64] | None:
-        """The number of voxels of a class in each slice, None where there is no such annotation."""
+        """The number of voxels of a class in each slice; None without such an annotation."""
         if key not in self.counts or self.grid is None:
             return None
         return self.counts[key].get(class_id, np.zeros(self.num_slices, dtype=np.int64))
@@ -229,7 +207,7 @@ def gather_facts(
     require_label: bool = False,
     slice_axis: SliceAxis = "widest",
 ) -> CaseFacts:
-    """Read the files of a case once.
+    """Read the files of a case once, and say what is known of it.
 
     Args:
         section: of the data list.
@@ -239,9 +217,6 @@ def gather_facts(
         keys: of the annotations to read.
         require_label: whether the case must have all of them.
         slice_axis: where slices lie.
-
-    Returns:
-        What is known of the case, and what is wrong with its files.
     """
     volumes, findings = read_case(
         item,
@@ -266,7 +241,7 @@ def gather_facts(
             if key in volumes and not codes & {"dimensions", "not-integer", "shape"}:
                 counts[key] = _count_ids(volumes[key], axis)
     if "label" in counts and classes.unannotated == 0 and classes.background and 0 in counts["label"]:
-        of_label = counts["label"]  # of a full mask, 0 is the background
+        of_label = counts["label"]  # 0 is the background of a full mask
         of_label[classes.background] = of_label.pop(0) + of_label.get(classes.background, 0)
     intensity_range = None
     if ("image", "not-finite") not in bad:

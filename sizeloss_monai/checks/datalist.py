@@ -22,8 +22,8 @@ from sizeloss_monai.checks.entries import key_findings, supervision_findings, ta
 from sizeloss_monai.checks.size_bounds import bounds_findings
 from sizeloss_monai.checks.slice_axis import choose_slice_axis
 from sizeloss_monai.data.slice_axis import SliceAxis
-from sizeloss_monai.datalist.classes import Classes, ids_by_class, read_classes
-from sizeloss_monai.datalist.entries import NEEDED, annotation_mark
+from sizeloss_monai.datalist.classes import Classes, ClassMap, read_classes
+from sizeloss_monai.datalist.entries import MARKS, annotation_mark
 from sizeloss_monai.datalist.lists import SECTIONS, parse_datalist, section_findings
 from sizeloss_monai.errors import DataError, Finding, counted
 
@@ -38,8 +38,7 @@ class CheckReport:
 
     Args:
         findings: those of the list first, then case by case in the list's order; errors before warnings.
-        summary: see :py:func:`sizeloss_monai.checks.datalist.summarise`; and ``slice_axis``, where slices lie
-            (``taken``) and how that is known (``reason``).
+        summary: see :py:func:`summarise`; and ``slice_axis``, where slices lie (``taken``) and why (``reason``).
     """
 
     findings: tuple[Finding, ...]
@@ -75,22 +74,18 @@ def check_datalist(
 ) -> CheckReport:
     """Read every file of a data list once, and say what is wrong with each case and with all of them together.
 
-    Nothing is written. See the modules of this package for what is an error and what a warning. A training asks the
-    same functions: see :py:func:`check_used_data`.
+    It writes nothing. A training asks the same functions, see :py:func:`check_used_data`.
 
     Args:
         path: the data list (JSON).
-        base_dir: the folder that its paths are relative to. Defaults to the folder of the file.
+        base_dir: the folder that its paths are relative to; the folder of the file by default.
         num_workers: number of threads that read; 0 reads in the calling one.
         progress: whether to show a progress bar, on stderr.
-        label_ids: the ids that a training is told to expect of label files; defaults to those that the list names.
-        slice_axis: what the user says of where slices lie, as for :py:func:`choose_slice_axis`.
-
-    Returns:
-        The findings and a summary.
+        label_ids: the ids that a training expects of label files; those that the list names by default.
+        slice_axis: see :py:func:`choose_slice_axis`.
 
     Raises:
-        DataError: if the file cannot be read or is no data list at all, or `slice_axis` is unknown.
+        DataError: when the file cannot be read or is not a data list, or `slice_axis` is unknown.
     """
     datalist, findings = parse_datalist(path, base_dir)
     modality = datalist.get("modality")
@@ -113,8 +108,7 @@ def check_datalist(
 
 def check_used_data(
     datalist: Mapping[str, Any],
-    label_ids: Sequence[int],
-    target_ids: Sequence[int],
+    classes: ClassMap,
     sections: Sequence[str] = ("training", "validation"),
     keys: Sequence[str] = ("label",),
     unannotated: int | None = None,
@@ -127,29 +121,26 @@ def check_used_data(
     """Refuse what :py:func:`check_datalist` calls an error, of what a training uses; log its warnings.
 
     It reads the files that the training reads, once, before any work starts, and asks the functions that
-    :py:func:`check_datalist` asks. Beyond those, `label_ids` stand for the ids that the list names, an image has one
-    channel, and a case must have the files.
+    :py:func:`check_datalist` asks. The ids of `classes` stand for those that the list names. An image must have one
+    channel, and a case the files.
 
     Example, in a bundle's ``initialize``::
 
         _target_: sizeloss_monai.checks.check_used_data
         datalist: "@datalist"
-        label_ids: "@label_ids"
-        target_ids: "@target_ids"
+        classes: "@classes"
 
     Args:
         datalist: of :py:func:`~sizeloss_monai.datalist.open_datalist`.
-        label_ids: the ids of the label files.
-        target_ids: the class of the network for each of them.
-        sections: those that are used, each of which must have cases.
-        keys: the annotations that are used of each case, which must have them.
-        unannotated: the id of weak labels where nobody annotated; defaults to the list's.
-        by_mark: whether it depends on the case's mark which annotation is used, as
-            :py:func:`~sizeloss_monai.datalist.annotated_items` says: the mask of a ``full`` case, the weak label of a
-            ``weak`` one, no file of others. It may then lack any of `keys`.
-        use_masks: with `by_mark`, whether a case without a mark is ``full`` where it has a mask.
+        classes: the class of each id of the label files.
+        sections: those that training uses. Each must have cases.
+        keys: the annotations that training uses. Each case must have them.
+        unannotated: the id of unannotated voxels in weak labels; the list's by default.
+        by_mark: whether training uses the annotations of each case's mark instead of `keys`, see
+            :py:func:`~sizeloss_monai.datalist.annotated_items`.
+        use_masks: with `by_mark`, whether a case without a mark is ``full`` if it has a mask.
         mask_sections: with `by_mark`, the sections in which every mask is used.
-        slice_axis: where slices lie; None where whole volumes are used, of which ``"widest"`` counts.
+        slice_axis: where slices lie; None for whole volumes, where ``"widest"`` counts.
         num_workers: number of threads that read; 0 reads in the calling one.
 
     Raises:
@@ -158,17 +149,17 @@ def check_used_data(
 
     def used(section: str, item: Mapping[str, Any]) -> tuple[str, ...]:
         mark = annotation_mark(datalist, item, use_masks)
-        of_mark = ["label"] if mark == "full" or section in mask_sections else []
-        return (*of_mark, *(["weak_label"] if mark == "weak" else []))
+        uses = {*(MARKS[mark].uses if mark in MARKS else ()), *(["label"] if section in mask_sections else [])}
+        return tuple(key for key in ANNOTATIONS if key in uses)
 
-    classes, findings = read_classes(datalist, label_ids, unannotated)
+    listed, findings = read_classes(datalist, classes.label_ids, unannotated)
     cases, of_list = _findings_of(
         datalist,
-        classes,
+        listed,
         [(name, item, used(name, item) if by_mark else keys) for name in sections for item in datalist[name]],
         needed=sections,
         slice_axis="widest" if slice_axis is None else slice_axis,
-        background_ids=ids_by_class(label_ids, target_ids).get(0, []),
+        background_ids=classes.ids_of.get(0, []),
         require_label=not by_mark,
         num_workers=num_workers,
     )
@@ -194,22 +185,16 @@ def _findings_of(
     num_workers: int = 0,
     progress: bool = False,
 ) -> tuple[list[CaseFacts], list[Finding]]:
-    """Read cases, and say what is wrong with each and with all together: the one place where that is decided.
+    """Read cases, and say what is wrong with each and with all together: the one place that decides it.
 
     Args:
         datalist: the data list, with absolute paths.
         classes: the ids that annotations may have.
         items: section, entry, and keys of the annotations to read of each case.
         needed: the sections that must have cases.
-        slice_axis: where slices lie.
-        num_channels: of the images.
+        slice_axis, num_channels, require_label: see :py:func:`~sizeloss_monai.checks.cases.gather_facts`.
         background_ids: see :py:func:`~sizeloss_monai.checks.size_bounds.bounds_findings`.
-        require_label: whether a case must have those annotations.
-        num_workers: number of threads that read.
-        progress: whether to show a progress bar.
-
-    Returns:
-        What is known of the cases, and the findings.
+        num_workers, progress: see :py:func:`~sizeloss_monai.checks.cases.for_every_case`.
     """
 
     def gather(entry: tuple[str, Mapping[str, Any], Sequence[str]]) -> CaseFacts:
@@ -244,16 +229,16 @@ def summarise(cases: Sequence[CaseFacts], classes: Classes, datalist: Mapping[st
     """Count cases, slices and annotated voxels.
 
     Args:
-        cases: what is known of all cases. Files that could not be read count as cases only.
+        cases: what is known of all cases. A case whose files could not be read counts as a case only.
         classes: of the data list.
-        datalist: the data list, whose bounds are every case's.
+        datalist: the data list; its bounds are every case's.
 
     Returns:
-        ``splits``: by section, the numbers of ``patients``, ``cases`` and ``slices``, and of cases by how they are
-        annotated (:py:func:`sizeloss_monai.datalist.annotated_items`); and ``annotations``: for every
-        section, key of an annotation and class, in how many ``cases`` and ``slices`` (``annotated_slices``) it is
-        annotated, of how many that have such a file (``of_cases``, ``of_slices``), and as which fraction of their
-        voxels (``annotated_fraction``). A row whose ``class`` is None is for annotated voxels of any class.
+        ``splits``: by section, the numbers of ``patients``, ``cases`` and ``slices``, and of cases by
+        :py:data:`~sizeloss_monai.datalist.entries.Mark`. ``annotations``: for every section, key of an annotation and
+        class, in how many ``cases`` and ``slices`` (``annotated_slices``) it is annotated, of how many that have such a
+        file (``of_cases``, ``of_slices``), and as which fraction of their voxels (``annotated_fraction``). A row with
+        the ``class`` None is for annotated voxels of any class.
     """
     splits, annotations = {}, []
     for section in SECTIONS:
@@ -263,7 +248,7 @@ def summarise(cases: Sequence[CaseFacts], classes: Classes, datalist: Mapping[st
             "patients": len({case.item["patient"] for case in of_section}),
             "cases": len(of_section),
             "slices": sum(case.num_slices for case in of_section),
-            **{mark: marks[mark] for mark in NEEDED},
+            **{str(mark): marks[mark] for mark in MARKS},
         }
         for key in ANNOTATIONS:
             of_key = [case for case in of_section if key in case.counts]

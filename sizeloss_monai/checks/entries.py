@@ -11,9 +11,10 @@ from numpy.typing import NDArray
 
 from sizeloss_monai.checks.cases import ANNOTATIONS, CaseFacts
 from sizeloss_monai.datalist.classes import Classes
+from sizeloss_monai.datalist.entries import MARKS
 from sizeloss_monai.datalist.layouts import SECTIONS
 from sizeloss_monai.errors import Finding, Place, listed
-from sizeloss_monai.sizes.bounds import read_tags
+from sizeloss_monai.sizes.bounds import Tag, read_tags
 
 __all__ = ["key_findings", "supervision_findings", "tag_findings"]
 
@@ -61,61 +62,40 @@ def _misspelt(given: Mapping[str, Any], known: Collection[str], case: str | None
     return findings
 
 
-_NEEDS: dict[str, tuple[str, ...]] = {
-    "full": ("label",),
-    "weak": ("weak_label", "label"),
-    "tags": ("tags", "label"),
-    "bounds": ("size_bounds",),
-    "none": (),
-}
-"""What a case must have one of, by its mark: the first of them for :py:func:`~sizeloss_monai.datalist.annotated_items`, any
-for :py:func:`~sizeloss_monai.datalist.mark_supervision`, after which weak labels and tags are made of the mask."""
-
-_UNUSED: dict[str, tuple[str, ...]] = {
-    "tags": ("weak_label", "size_bounds"),
-    "bounds": ("weak_label",),
-    "none": ("weak_label", "tags", "size_bounds"),
-}
-"""What a person gave for nothing, by the mark; see :py:func:`sizeloss_monai.datalist.annotated_items`."""
-
-
 def supervision_findings(section: str, item: Mapping[str, Any], datalist: Mapping[str, Any]) -> list[Finding]:
-    """How the mark of a case contradicts what it has.
+    """How the mark of a case contradicts what the case has.
 
     Args:
         section: of the data list that the case is in.
         item: the case.
-        datalist: the list, whose size bounds are every case's.
+        datalist: the list; its size bounds are every case's.
 
     Returns:
         Findings on a mark that is unknown, lacks what it needs (a warning where some bundles make it of a full
-        annotation) or leaves something unused, and on a training case without a mark and without anything to learn
-        from.
+        annotation) or leaves something unused; and on a training case without a mark that has nothing to learn from.
     """
     where = Place(str(item["case"]), "supervision")
-    has = {key for key in ("label", "weak_label", "tags", "size_bounds") if item.get(key)}
-    own = sorted(has)
-    if datalist.get("size_bounds"):
-        has.add("size_bounds")
+    own = {key for key in ("label", "weak_label", "tags", "size_bounds") if item.get(key)}
+    has = own | ({"size_bounds"} if datalist.get("size_bounds") else set())
     mark = item.get("supervision")
     if mark is None:
         if section == "training" and not has:
             expected = "one of label, weak_label, tags and size_bounds, or 'supervision': 'none'"
             return [where.warning("no-supervision", "nothing to learn from", expected)]
         return []
-    if not isinstance(mark, str) or mark not in _NEEDS:
-        return [where.error("supervision-mark", repr(mark), f"one of {listed(sorted(_NEEDS))}")]
-    needs = _NEEDS[mark]
-    if needs and not has & set(needs):
-        wanted = " or ".join(needs)
+    if not isinstance(mark, str) or mark not in MARKS:
+        return [where.error("supervision-mark", repr(mark), f"one of {listed(sorted(MARKS))}")]
+    needs, uses, simulated = MARKS[mark]
+    if needs and needs not in has:
+        if simulated and "label" in has:
+            expected = (
+                f"{needs} for cardiac_scribble_segmentation, which refuses the case otherwise; the other bundles make "
+                "it of the label"
+            )
+            return [where.warning("supervision-simulated", f"'{mark}', but no {needs}", expected)]
+        wanted = f"{needs} or label" if simulated and needs != "label" else needs
         return [where.error("supervision-conflict", f"'{mark}', but no {wanted}", f"{wanted}, or another mark")]
-    if needs and needs[0] not in has:
-        expected = (
-            f"{needs[0]} for cardiac_scribble_segmentation, which refuses the case otherwise; the other bundles make "
-            "it of the label"
-        )
-        return [where.warning("supervision-simulated", f"'{mark}', but no {needs[0]}", expected)]
-    unused = [key for key in _UNUSED.get(mark, ()) if key in own]
+    unused = [key for key in ("weak_label", "tags", "size_bounds") if key in own and key not in uses and mark != "full"]
     if unused:
         found = f"'{mark}', which leaves {' and '.join(unused)} unused"
         return [where.warning("supervision-conflict", found, "a mark that uses them, or a case without them")]
@@ -125,9 +105,8 @@ def supervision_findings(section: str, item: Mapping[str, Any], datalist: Mappin
 def tag_findings(facts: CaseFacts, classes: Classes) -> list[Finding]:
     """What is wrong with the tags of a case.
 
-    A tag that is false, or a list of slices, rules out voxels of its class in all or in the other slices, of either
-    kind of annotation. A tag that is true, or a list of slices, asks a full annotation for voxels; a weak one need
-    not have any.
+    A tag that is false rules out voxels of its class in every slice, a list of slices in the other slices, in both
+    kinds of annotation. A tag that is true, or a list of slices, asks a full annotation for voxels, not a weak one.
 
     Args:
         facts: of the case.
@@ -135,7 +114,7 @@ def tag_findings(facts: CaseFacts, classes: Classes) -> list[Finding]:
 
     Returns:
         Findings on the form of the tags, on classes and slices that do not exist, on contradictions, and on tags of the
-        background, which nothing reads.
+        background, which training does not use.
     """
     where = Place(facts.case, "tags")
     tags, findings = read_tags(facts.item, where)
@@ -160,9 +139,7 @@ def tag_findings(facts: CaseFacts, classes: Classes) -> list[Finding]:
     return findings
 
 
-def _contradictions(
-    tag: bool | tuple[int, ...], count: NDArray[np.int64], key: str, where: Place, name: str
-) -> list[Finding]:
+def _contradictions(tag: Tag, count: NDArray[np.int64], key: str, where: Place, name: str) -> list[Finding]:
     """How a tag contradicts the number of voxels of its class in each slice of an annotation."""
     if tag is True:
         if key == "label" and not count.any():

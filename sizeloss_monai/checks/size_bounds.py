@@ -14,14 +14,15 @@ from sizeloss_monai.checks.cases import CaseFacts
 from sizeloss_monai.data.grid import Grid
 from sizeloss_monai.datalist.classes import Classes
 from sizeloss_monai.errors import Finding, Place, listed
-from sizeloss_monai.sizes.bounds import SizeBounds, read_common_bounds, read_own_bounds, read_tags
+from sizeloss_monai.options import Per, Unit
+from sizeloss_monai.sizes.bounds import SizeBounds, Tag, read_common_bounds, read_own_bounds, read_tags
 
 __all__ = ["bounds_findings"]
 
 _KEY = "size_bounds"
 _LIST = Place(None, _KEY)
 _ROUNDING = 1 + 1e-6
-"""What a size may exceed its bound by: both are sums of rounded numbers."""
+"""By how much a size may exceed its bound: both are sums of rounded numbers."""
 
 _Problem = Literal["infeasible", "vacuous", "too-wide"]
 
@@ -37,16 +38,13 @@ def bounds_findings(
     Errors are bounds of another form, a lower bound above the size of the image, an upper bound below the size of what
     is annotated, and a case's own bounds that contradict its tags or its full annotation. Warnings are bounds that rule
     nothing out, bounds of the background, upper bounds above the size of the image, and full annotations outside the
-    list's bounds, which hold for most of many cases.
+    list's bounds. A problem that the list's bounds have in the images of many cases is one finding.
 
     Args:
         datalist: the data list.
-        cases: what is known of its cases; one without a grid is compared with nothing.
+        cases: what is known of its cases.
         classes: of the data list.
-        background_ids: the ids that a training makes background; by default the one so named.
-
-    Returns:
-        The findings. What is wrong with the list's bounds in the images of many cases is one finding.
+        background_ids: the ids that a training makes background; by default the one with that name.
     """
     given = datalist.get(_KEY)
     common, findings = (None, []) if given is None else read_common_bounds(datalist, _LIST)
@@ -69,7 +67,7 @@ def bounds_findings(
 
 
 def _unused(class_id: int, classes: Classes, background_ids: Collection[int], where: Place) -> list[Finding]:
-    """The finding that bounds are of the background, which has none, or none."""
+    """The finding that the background has bounds, or none."""
     if class_id not in background_ids:
         return []
     made = "" if class_id == classes.background else ", which target_ids make background"
@@ -83,8 +81,8 @@ class _Bound:
 
     lower: float
     upper: float
-    per: str
-    unit: str
+    per: Per
+    unit: Unit
     name: str
     own: bool
 
@@ -122,8 +120,8 @@ def _compared(
     return findings
 
 
-def _tag_findings(bound: _Bound, tag: bool | tuple[int, ...] | None, where: Place) -> list[Finding]:
-    """How a case's own bounds contradict its tag: of an absent class the size is 0, of another it is not."""
+def _tag_findings(bound: _Bound, tag: Tag | None, where: Place) -> list[Finding]:
+    """How a case's own bounds contradict its tag: only an absent class has the size 0."""
     if tag is None:
         return []
     if not tag and bound.lower > 0:
@@ -143,7 +141,7 @@ def _image_problem(bound: _Bound, whole: float) -> _Problem | None:
 
 
 def _image_finding(bound: _Bound, problem: _Problem, of: str, where: Place) -> Finding:
-    """The finding that says so; `of` follows the word for the image."""
+    """The finding on a problem; `of` follows the word for the image."""
     image = f"the whole {'slice' if bound.per == 'slice' else 'image'} {of}"
     if problem == "infeasible":
         found = f"{bound}, whose lower bound is above {image}"
@@ -159,7 +157,7 @@ def _annotation_findings(bound: _Bound, class_id: int, case: CaseFacts, grid: Gr
     voxel_size = grid.voxel_size(bound.per, bound.unit, case.slice_axis)
 
     def sizes_in(key: str) -> NDArray[np.float64]:
-        """Of every slice that has the class, or of the volume; none where there is no such annotation."""
+        """Of every slice that has the class, or of the volume; empty without such an annotation."""
         count = case.count(key, class_id)
         if count is None:
             return np.zeros(0)

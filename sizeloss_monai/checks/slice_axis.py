@@ -1,4 +1,4 @@
-"""Where the slices of a data set lie: as somebody says, as strokes were painted, or by the spacing of the voxels."""
+"""Where the slices of a data set lie: as a user says, as strokes were painted, or by the spacing of the voxels."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ logger = logging.getLogger(__name__)
 
 _LIST = Place(None, "slice_axis")
 _CANDIDATES: tuple[SliceAxis, ...] = ("widest", "axial", "coronal", "sagittal", 2, 1, 0)
-"""What strokes may show, the first being taken of those that as many cases show."""
+"""What strokes may show; the first of those that equally many cases show is taken."""
 
 _HOW = "say it with slice_axis: axial, coronal, sagittal, or a voxel axis (0, 1, 2)"
 
@@ -39,9 +39,9 @@ class SliceAxisChoice:
     """Where the slices of a data set lie, and why.
 
     Args:
-        taken: one of :py:data:`~sizeloss_monai.data.slice_axis.SliceAxis`, never ``"auto"``.
-        reason: where slices lie in how many cases, and how that is known.
-        doubts: warnings where it is a guess.
+        taken: never ``"auto"``.
+        reason: where slices lie in how many cases, and why.
+        doubts: warnings that it is a guess.
     """
 
     taken: SliceAxis
@@ -62,10 +62,7 @@ class _Look:
         return slice_axis_of(self.grid.spacing, self.grid.affine, slice_axis)
 
     def shows(self, slice_axis: SliceAxis) -> bool:
-        """Whether its strokes were painted on these slices.
-
-        Those across the widest voxels count only where one axis is clearly wider: else the order of axes decides.
-        """
+        """Whether its strokes were painted on these slices; ``"widest"`` counts if one axis is clearly wider."""
         clear = slice_axis != "widest" or is_clearly_widest(self.grid.spacing)
         return clear and self.axis(slice_axis) == self.painted
 
@@ -75,25 +72,17 @@ class _Look:
 
 
 def decide_slice_axis(
-    items: Sequence[Mapping[str, Any]],
+    items: Sequence[Mapping[str, Any]] | None = None,
     slice_axis: Any = "auto",
     datalist: Mapping[str, Any] | None = None,
     unannotated: int | None = None,
 ) -> SliceAxis:
-    """Decide where the slices of a data set lie, log why, and warn where it is a guess. For a bundle's config.
+    """:py:func:`choose_slice_axis` for a bundle's config: log the reason, warn of a guess, and return what is taken.
 
-    Args:
-        items: as for :py:func:`choose_slice_axis`, as are the others.
-        slice_axis: what the user says.
-        datalist: where there is one.
-        unannotated: of strokes.
-
-    Returns:
-        One of :py:data:`~sizeloss_monai.data.slice_axis.SliceAxis`, never ``"auto"``.
-
-    Raises:
-        DataError: when `slice_axis`, or that of the data list, is unknown.
+    Without `items`, the training cases of the data list count.
     """
+    if items is None:
+        items = (datalist or {}).get("training", [])
     choice = choose_slice_axis(items, slice_axis, datalist, unannotated)
     logger.info("slices: %s", choice.reason)
     for doubt in choice.doubts:
@@ -110,22 +99,20 @@ def choose_slice_axis(
 ) -> SliceAxisChoice:
     """Where the slices of a data set lie, one answer for all its cases.
 
-    What the user says counts, else what the data list says under ``slice_axis``. Where both are ``"auto"``, the strokes
-    of cases count, see :py:func:`~sizeloss_monai.data.slice_axis.painted_axis`: of the widest spacing, the three planes
-    and the three voxel axes, the one is taken that the strokes of most cases agree with; in doubt the widest spacing,
-    as it is where no strokes tell. Files may store their axes in different orders, and oblique scans have no plane in
-    common, so that a voxel axis comes last.
+    What the user says counts, else what the data list says under ``slice_axis``. If both are ``"auto"``, the strokes
+    of cases count, see :py:func:`~sizeloss_monai.data.slice_axis.painted_axis`: the widest spacing, one of three planes
+    or one of three voxel axes is taken, whichever agrees with the strokes of most cases; in doubt, and without strokes,
+    the widest spacing. Voxel axes come last, since files may store them in different orders.
 
     Args:
-        items: the cases, with absolute paths. One whose image cannot be read is passed over: that is for checks of
-            cases to tell.
+        items: the cases, with absolute paths. A case whose image cannot be read does not count.
         slice_axis: what the user says.
-        datalist: where there is one.
-        unannotated: the id of voxels that were not painted; None where nobody is to look at ``weak_label``.
+        datalist: the data list, if there is one.
+        unannotated: the id of voxels that were not painted; None to ignore ``weak_label``.
         num_workers: number of threads that read; 0 reads in the calling one.
 
     Returns:
-        What is taken, why, and warnings: where no axis is wider than the others by more than 10 %, strokes of several
+        What is taken, why, and warnings: no axis is wider than the others by more than 10 %, strokes of several
         cases disagree, or strokes contradict the spacing.
 
     Raises:

@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import argparse
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, get_args
 
 from sizeloss_monai.cli.check import SLICE_AXIS
+from sizeloss_monai.options import Method, Per, PublishedName
 
 __all__ = ["add"]
 
 if TYPE_CHECKING:
     from sizeloss_monai.sizes.proposal import BoundsProposal
 
+
+_PUBLISHED = get_args(PublishedName)
 _DESCRIPTION = """
 Propose size bounds per class, from the full annotations of a few training cases or from published normal ranges.
 The command prints the bounds. It writes them only into --output, and only if they contradict no case.
@@ -34,6 +37,7 @@ def add(commands: argparse._SubParsersAction) -> None:
     )
     parser.add_argument("datalist", type=Path, help="the data list (JSON)")
     parser.add_argument("--dataset_dir", help="the folder its paths are relative to; default: the list's own")
+    parser.add_argument("--per", choices=get_args(Per), default="volume", help="mm2 or mL; default: volume")
     parser.add_argument(
         "--per", choices=("slice", "volume"), default="volume", help="bounds in mm2 or in mL; default: volume"
     )
@@ -44,8 +48,8 @@ def add(commands: argparse._SubParsersAction) -> None:
     source.add_argument("--published", nargs="+", type=_entry, metavar="ID=NAME", help="class ids and published ranges")
     parser.add_argument(
         "--method",
-        help="for cases: range (0.9 min to 1.1 max), quantile (of the sample) or lognormal (prediction interval); "
-        "default: lognormal",
+        choices=get_args(Method),
+        help="from cases: 0.9 min to 1.1 max, sample quantiles, or a prediction interval; default: lognormal",
     )
     parser.add_argument("--coverage", type=float, help="for quantile and lognormal; default: 0.95")
     parser.add_argument(
@@ -64,6 +68,7 @@ def _run(args: argparse.Namespace) -> int:
     from sizeloss_monai.checks import choose_slice_axis
     from sizeloss_monai.data.names import existing_path
     from sizeloss_monai.datalist import load_datalist, save_datalist, unannotated_id_of
+    from sizeloss_monai.datalist.lists import new_spellings
     from sizeloss_monai.sizes.proposal import add_bounds, propose_from_cases, propose_published, review_bounds
 
     args.datalist = existing_path(args.datalist)
@@ -72,12 +77,14 @@ def _run(args: argparse.Namespace) -> int:
     if args.published:
         proposal = propose_published(datalist, dict(args.published), args.margin)
     else:
-        method, coverage = args.method or "lognormal", 0.95 if args.coverage is None else args.coverage
+        method: Method = args.method or "lognormal"
+        coverage = 0.95 if args.coverage is None else args.coverage
         proposal = propose_from_cases(
             datalist, args.per, method, coverage, args.margin, args.cases, args.num_cases, True, slices.taken
         )
-    # into the file as it is: load_datalist makes paths absolute
-    written = add_bounds(json.loads(args.datalist.read_text(encoding="utf-8")), proposal)
+    # the file as it is: the paths as written, and no key added
+    raw, _ = new_spellings(json.loads(args.datalist.read_text(encoding="utf-8")))
+    written = add_bounds(raw, proposal)
     infeasible, notes = review_bounds(add_bounds(datalist, proposal), proposal, True, slices.taken)
     print(_summary(proposal, datalist, dict(args.published or [])))
     if args.per == "slice":
@@ -105,19 +112,19 @@ def _check_options(args: argparse.Namespace) -> None:
     """Refuse options that would be ignored."""
     ids = [class_id for class_id, _ in args.published or []]
     if args.published and (args.method or args.coverage is not None):
-        args.parser.error("--method and --coverage require bounds from cases, not --published ranges.")
+        args.parser.error("--method and --coverage require bounds from cases, got --published.")
     if args.published and args.per == "slice":
-        args.parser.error("--published requires --per volume: the ranges hold for volumes.")
+        args.parser.error("--published requires --per volume, got --per slice.")
     if len(set(ids)) < len(ids):
-        args.parser.error("--published names a class twice.")
+        args.parser.error("--published must name each class once.")
     if args.method == "range" and args.coverage is not None:
-        args.parser.error("--coverage requires --method quantile or lognormal, not range.")
+        args.parser.error("--coverage requires --method quantile or lognormal, got range.")
     if args.overwrite and args.output is None:
         args.parser.error("--overwrite requires --output.")
 
 
-def _summary(proposal: BoundsProposal, datalist: dict[str, Any], published: dict[int, str]) -> str:
-    """A table of the bounds and their evidence."""
+def _summary(proposal: BoundsProposal, datalist: dict[str, Any], published: dict[int, PublishedName]) -> str:
+    """A table of the bounds, and what they were made from."""
     from sizeloss_monai.sizes.proposal import label_names
     from sizeloss_monai.sizes.published import published_range
 

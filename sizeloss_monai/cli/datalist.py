@@ -8,7 +8,9 @@ from collections import Counter
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from io import StringIO
-from typing import Any
+from typing import Any, get_args
+
+from sizeloss_monai.options import LayoutName
 
 __all__ = ["add"]
 
@@ -21,7 +23,7 @@ def add(commands: argparse._SubParsersAction) -> None:
         description="List the cases of a folder, split them by patient and write a data list (JSON).",
         formatter_class=argparse.ArgumentDefaultsHelpFormatter,
     )
-    parser.add_argument("layout", help="layout of the folder: acdc, folder, ...; auto: the one that fits")
+    parser.add_argument("layout", choices=get_args(LayoutName), help="layout of the folder")
     parser.add_argument("--dataset_dir", required=True, help="the folder")
     parser.add_argument("--output", required=True, help="the JSON file to write")
     parser.add_argument("--num_validation", type=_number, default=0.2, help="patients: a count, or a fraction like 0.2")
@@ -31,7 +33,7 @@ def add(commands: argparse._SubParsersAction) -> None:
     parser.add_argument(
         "--unannotated",
         type=int,
-        help="the id of voxels without annotation in weak labels; ITK-SNAP and 3D Slicer write 0; if not given, the "
+        help="the id of unannotated voxels in weak labels: 0 of ITK-SNAP and 3D Slicer; if not given, the "
         "layout's, else 255",
     )
     parser.add_argument("--labels", nargs="+", metavar="ID=NAME", help="names of the ids in the label files")

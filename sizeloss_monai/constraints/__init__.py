@@ -1,4 +1,4 @@
-"""Size constraints: statistics, penalties and the losses made of them."""
+"""The constraint family: statistics of soft segmentations, penalties on their bounds, and the losses made of both."""
 
 from sizeloss_monai.constraints.penalties import bound_violations
 from sizeloss_monai.constraints.size_constraint import SizeConstraintLoss, VolumeSizeConstraintLoss, size_constraint

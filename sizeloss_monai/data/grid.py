@@ -96,7 +96,7 @@ class Grid:
     Args:
         shape: number of voxels along each axis, ``[x, y, z]``.
         affine: from voxel indices to mm in RAS, ``[4, 4]``, float64.
-        forms: every placement that the file's header holds, by name; the first is ``affine``.
+        forms: every placement that the file's header holds, by name, the one that counts first.
         notes: what contradicts itself in the header, and which of it is taken.
     """
 
@@ -164,6 +164,14 @@ class Grid:
         """Whether the axes are sheared, by more than :data:`TOLERANCE`. ITK reads no NIfTI file with such axes."""
         return not _same_placement(self.affine, self.unsheared, self.shape)
 
+    def at_right_angles(self) -> Grid:
+        """The grid with axes at right angles to the last bit, where rounding alone keeps them from it.
+
+        MONAI's Spacing puts pixels up to half a pixel elsewhere where axes are so to seven digits only, as most headers
+        hold them. A grid that leans stays as it is.
+        """
+        return self if self.leans else replace(self, affine=self.unsheared)
+
     def apart_mm(self, other: Grid) -> float | None:
         """How far apart the corners of two grids of one shape lie.
 
@@ -207,8 +215,8 @@ def read_grid(files: Any) -> Grid:
         files: a path, or the paths of its channels, the first of them counts.
 
     Returns:
-        The grid. A file of one or two dimensions has a size of 1 along the others; of a fourth dimension nothing is
-        kept.
+        The grid, its axes at right angles as of :py:meth:`Grid.at_right_angles`. A file of one or two dimensions has a
+        size of 1 along the others; of a fourth dimension nothing is kept.
 
     Raises:
         DataError: when the file cannot be read, or its header cannot be true.
@@ -223,7 +231,7 @@ def read_grid(files: Any) -> Grid:
     grid = Grid.of((*header.shape, 1, 1)[:3], next(iter(forms.values())))
     if grid is None:
         raise DataError(f"file '{path.name}': found voxels of no volume, expected an affine of full rank.")
-    return replace(grid, forms=forms, notes=header.notes)
+    return replace(grid, forms=forms, notes=header.notes).at_right_angles()
 
 
 def grid_of(volume: MetaTensor) -> Grid | None:

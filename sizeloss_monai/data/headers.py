@@ -221,7 +221,7 @@ def _nifti_forms(header: nib.Nifti1Header) -> tuple[dict[str, np.ndarray], tuple
     zooms = np.abs(np.asarray(header["pixdim"][1:4], dtype=np.float64))
     forms: dict[str, np.ndarray] = {}
     if int(header["sform_code"]) > 0:
-        forms["sform"] = scale @ _rounded(header.get_sform())
+        forms["sform"] = scale @ header.get_sform()
         _check_affine(forms["sform"], "sform")
     # pixdim of axes that a file of one or two dimensions lacks may be anything
     lacking = max(0, 3 - int(header["dim"][0]))
@@ -229,7 +229,7 @@ def _nifti_forms(header: nib.Nifti1Header) -> tuple[dict[str, np.ndarray], tuple
     pixdim_is_right = bool(np.isfinite(zooms).all() and (zooms > 0).all())
     if int(header["qform_code"]) > 0:
         try:
-            qform = scale @ _rounded(header.get_qform())
+            qform = scale @ header.get_qform()
             _check_affine(qform, "qform")
             forms["qform"] = qform
         except (HeaderDataError, HeaderError, ValueError) as err:
@@ -257,16 +257,6 @@ def _nifti_forms(header: nib.Nifti1Header) -> tuple[dict[str, np.ndarray], tuple
         if apart > 0.1 * spacing.min():
             notes.append(f"sform and qform differ by up to {apart:.4g} mm: the sform is taken")
     return forms, tuple(notes)
-
-
-def _rounded(affine: np.ndarray) -> np.ndarray:
-    """An affine as NIfTI-1 holds an sform.
-
-    MONAI's Spacing puts pixels half a pixel apart where axes are at right angles to the last bit, as by a qform, and
-    where they are so to seven digits.
-    """
-    with np.errstate(over="ignore"):
-        return affine.astype(np.float32)
 
 
 def _shown(numbers: Sequence[float] | np.ndarray) -> str:

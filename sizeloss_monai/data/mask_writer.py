@@ -13,8 +13,9 @@ from monai.config import PathLike
 from monai.data import NibabelWriter
 from numpy.typing import NDArray
 
-from sizeloss_monai.data.grid import read_grid
+from sizeloss_monai.data.grid import Grid, read_grid
 from sizeloss_monai.data.headers import is_nifti, nifti_fields
+from sizeloss_monai.data.names import image_stem
 from sizeloss_monai.data.whole_files import save_nifti
 
 __all__ = ["MaskWriter"]
@@ -71,7 +72,12 @@ class MaskWriter(NibabelWriter):
             verbose: whether to print its name.
             kwargs: as of :class:`monai.data.NibabelWriter`.
         """
-        source = self._placement()
+        grid = self._scan_grid()
+        source = None
+        if grid is not None and is_nifti(self.scan):
+            source = nifti_fields(self.scan)
+        elif grid is not None:
+            self.affine = next(iter(grid.forms.values()))  # as the header has it
         image: Any = self.create_backend_obj(cast(Any, self.data_obj), affine=self.affine, dtype=self.output_dtype)
         if source is None:
             image.set_sform(image.affine, code=1)
@@ -92,15 +98,14 @@ class MaskWriter(NibabelWriter):
         if verbose:
             logger.info(f"writing: {filename}")
 
-    def _placement(self) -> nib.Nifti1Header | None:
-        """The scan's header as it stands; None where it does not hold for the mask."""
-        if not (is_nifti(self.scan) and self.scan.is_file()):
+    def _scan_grid(self) -> Grid | None:
+        """The scan's grid; None where there is no such file, or the mask is not on it."""
+        if not (self.scan.is_file() and image_stem(self.scan.name)):
             return None
         grid = read_grid(self.scan)
         voxels: Any = self.data_obj
-        if tuple(voxels.shape[:3]) != grid.shape or not np.allclose(self.affine, grid.affine, rtol=1e-5, atol=1e-4):
-            return None
-        return nifti_fields(self.scan)
+        on_it = tuple(voxels.shape[:3]) == grid.shape and np.allclose(self.affine, grid.affine, rtol=1e-5, atol=1e-4)
+        return grid if on_it else None
 
 
 def _orthogonal(affine: NDArray[np.float64]) -> bool:

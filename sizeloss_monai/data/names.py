@@ -1,7 +1,7 @@
-"""What a folder holds: its images, the annotations of them, and the files that cannot be used, with the reason.
+"""What a folder holds: its images, their annotations, and the files that cannot be used, with the reason.
 
-This is the one place that decides what a file's name says. Names are compared in Unicode's composed form (NFC), since
-some systems store ``é`` as one character and others as two; paths keep the form that the disk has.
+This module alone decides what a file's name says. It compares names in Unicode's composed form (NFC), since some
+systems store ``é`` as one character and others as two; paths keep the form that the disk has.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ _LABELS = ("label", "weak_label")
 Role = Literal["any", "image", "label", "weak_label"]
 """What a folder is for: ``"any"`` holds scans and annotations side by side."""
 
-# Words that name an annotation. Where a case has several labels, the one whose word comes first is taken.
+# Words that name an annotation. If a case has several labels, the one whose word comes first is taken.
 _SEPARATOR = r"[_\-. ]"
 _WEAK_WORDS = (rf"weak{_SEPARATOR}*labels?", r"scribbles?", r"strokes?")
 _LABEL_WORDS = (
@@ -83,14 +83,14 @@ LEFT_OUT = "left out by the pattern"
 WEAK_LABEL_LEFT_OUT = "weak labels, which were not asked for"
 TEST_CASE = "test cases of the Decathlon, without labels"
 _MINOR = frozenset({_HIDDEN, _NO_IMAGE, LEFT_OUT, WEAK_LABEL_LEFT_OUT, TEST_CASE})
-"""The reasons of files that a user did not mean, or asked not, to be used."""
+"""The reasons of files that no user means to use, and of files that the settings leave out."""
 _TEXT_SUFFIXES = (
     *(".json", ".txt", ".md", ".rst", ".csv", ".tsv", ".log", ".xml", ".yaml", ".yml", ".cfg", ".ini", ".html", ".pdf"),
     *(".doc", ".docx", ".xls", ".xlsx", ".bval", ".bvec", ".py", ".sh", ".md5", ".sha256"),
 )
 _PACKED_SUFFIXES = (".gz", ".bz2", ".xz", ".zst", ".zip", ".7z", ".rar", ".tar", ".tgz")
 _MOST_COUNTED = 1000
-"""The files that are counted in a sub-folder: it may be the root of a whole disk."""
+"""How many files of a sub-folder are counted: it may be the root of a whole disk."""
 
 
 @dataclass(frozen=True)
@@ -99,10 +99,9 @@ class Entry:
 
     Args:
         path: where it is.
-        kind: what it is; ``"unusable"`` for files that are neither an image nor an annotation.
+        kind: ``"unusable"`` for files that are neither an image nor an annotation.
         stem: its name without the suffix of an image, in NFC.
-        case: the case that it belongs to: the stem of an image; of an annotation the stem without its ending, such as
-            ``a`` for ``a_mask.nii.gz``.
+        case: the stem of an image, or of an annotation the stem without its ending: ``a`` for ``a_mask.nii.gz``.
         reason: why it cannot be used. Empty for images and annotations.
     """
 
@@ -118,9 +117,9 @@ class Unused(NamedTuple):
 
     Args:
         name: its path, relative to the folder that was searched.
-        reason: why it is not used, in words that are the same for all files of the kind.
-        note: what is to be said of this one, such as the file taken in its place.
-        minor: whether a user did not mean it to be used: hidden files, texts, and what the settings leave out.
+        reason: why it is not used, in the same words for all files of the kind.
+        note: more on this file, such as the name of the file taken in its place.
+        minor: whether no user would miss it: hidden files, texts, and files that the settings leave out.
     """
 
     name: str
@@ -146,13 +145,9 @@ def expanded(path: PathLike) -> Path:
 
 
 def existing_path(path: PathLike) -> Path:
-    """The file that a path means, where the disk has its name in another Unicode form.
+    """The existing file that a path means, with ``~`` expanded, in the Unicode form that the disk has.
 
-    Args:
-        path: a path; its ``~`` is expanded.
-
-    Returns:
-        The path of the existing file, or `path` if there is none.
+    Without such a file it is `path` itself.
     """
     path = expanded(path)
     if str(path).isascii() or os.path.lexists(path):
@@ -183,14 +178,10 @@ def no_file_reason(path: Path) -> str:
 
 
 def label_rank(entry: Entry) -> tuple[bool, int, str]:
-    """Where an annotation stands among those of its case: the one with the smallest rank is taken.
+    """A key to sort the annotations of a case by; the first is taken.
 
-    Args:
-        entry: the annotation.
-
-    Returns:
-        A key to sort by: first a file of the scan's own name, then by the word at the end (label, gt, ground truth,
-        segmentation, seg, mask, ...), then by name.
+    First comes a file with the scan's own name, then the word at the end decides (label, gt, ground truth,
+    segmentation, seg, mask, ...), then the name.
     """
     words = enumerate((*_WEAK_WORDS, *_LABEL_WORDS))
     rank = next((i for i, word in words if re.search(rf"{_SEPARATOR}(?:{word})$", entry.stem, re.IGNORECASE)), -1)
@@ -206,15 +197,12 @@ def read_folder(folder: Path, role: Role = "any", cases: Collection[str] = ()) -
 
     Args:
         folder: the folder. Its sub-folders are not searched.
-        role: what the folder is for. In a folder of images, a file is an annotation only beside the scan that its name
-            says; in a folder of labels every image file is one.
-        cases: names of the cases that labels of a folder of labels may have as they are.
+        role: what the folder is for. In a folder of images, a file is an annotation only beside its scan; in a folder
+            of labels every image file is one.
+        cases: names of cases, which labels of a folder of labels may have without an ending.
 
     Returns:
         The entries, sorted by name.
-
-    Raises:
-        OSError: if the folder cannot be read.
     """
     entries = [_entry(path) for path in sorted(folder.iterdir(), key=lambda path: path.name)]
     if role in ("label", "weak_label"):
@@ -236,7 +224,7 @@ def unused_entries(
     why: Callable[[Entry], tuple[str, str]],
     cases: Collection[str] = (),
 ) -> list[Unused]:
-    """All that some folders hold, less what is used: no file can vanish between the two.
+    """All that some folders hold, less what is used, in the order of the folders and by name.
 
     Args:
         root: the folder that names are relative to.
@@ -244,9 +232,6 @@ def unused_entries(
         used: the files that are used. The voxel files that their headers name are used, too.
         why: the reason and a note for an image or an annotation that is not used.
         cases: names of the cases, see :py:func:`read_folder`.
-
-    Returns:
-        The rest, in the order of the folders and by name.
     """
     headers = list(used)
     voxels = [file for header in headers for file in _voxel_files(header)]
@@ -267,14 +252,9 @@ def unused_entries(
 
 
 def unused_lines(unused: Iterable[Unused], limit: int = 10) -> list[str]:
-    """Files that are not used, in words: one line a reason.
+    """Files that are not used, one line a reason with up to `limit` names.
 
-    Args:
-        unused: the files.
-        limit: how many names to show of each reason.
-
-    Returns:
-        For instance ``["hidden (2): ._a.nii.gz, .DS_Store", "a link that points to nothing (1): b.nii.gz"]``.
+    For instance ``["hidden (2): ._a.nii.gz, .DS_Store", "a link that points to nothing (1): b.nii.gz"]``.
     """
     names: dict[str, list[str]] = {}
     for file in unused:
@@ -283,13 +263,7 @@ def unused_lines(unused: Iterable[Unused], limit: int = 10) -> list[str]:
 
 
 def log_unused(logger: logging.Logger, unused: Collection[Unused], folder: Path) -> None:
-    """Log the files of a folder that are not used, by reason: warnings, but minor ones as information.
-
-    Args:
-        logger: where to.
-        unused: the files.
-        folder: the folder.
-    """
+    """Log the files of a folder that are not used, by reason: minor ones as information, others as warnings."""
     for minor, level in ((False, logging.WARNING), (True, logging.INFO)):
         for line in unused_lines(file for file in unused if file.minor is minor):
             logger.log(level, "not used in '%s': %s", _printable(folder.name), line)
@@ -301,12 +275,12 @@ def _composed(name: str) -> str:
 
 
 def _printable(name: str) -> str:
-    """A name for a message: with escapes where it has line ends or bytes that are no text."""
+    """A name for a message, with escapes for line ends and bytes that are not text."""
     return name if name.isprintable() else ascii(name)
 
 
 def _entry(path: Path) -> Entry:
-    """What an entry is by its own name and kind, whatever lies beside it."""
+    """What an entry is by itself, whatever lies beside it."""
     name = _composed(path.name)
     if name.startswith("."):
         return Entry(path, "unusable", reason=_HIDDEN)
@@ -324,9 +298,9 @@ def _entry(path: Path) -> Entry:
 
 
 def _annotation(stem: str, cases: Collection[str] = ()) -> tuple[str, Kind]:
-    """The case that a stem names, and what its endings say.
+    """The case that a stem names, and what its endings say: there may be several, as in ``a_gt.seg.nrrd``.
 
-    There may be several endings, as in ``a_gt.seg.nrrd``. Of the known `cases` the one with the longest name is meant.
+    If several of the known `cases` fit, the one with the longest name is meant.
     """
     case = stem
     kind: Kind = "image"

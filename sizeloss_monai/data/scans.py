@@ -29,24 +29,23 @@ logger = logging.getLogger(__name__)
 def find_scans(path: str | Path, pattern: str = "*") -> list[dict[str, str]]:
     """The scans at a path, as items for an inference workflow.
 
-    Files of a folder that are not used are logged with the reason: as warnings, but hidden files, texts and those that
-    the pattern leaves out as information.
+    Files of a folder that are not used are logged with the reason.
 
     Args:
-        path: a NIfTI, MetaImage or NRRD file, or a folder of such files (its sub-folders are not searched). Of a
-            folder, files named as annotations (``_gt``, ``.seg``, ``-label``, ``_mask``, ``_scribble``, ...) are left
-            out.
+        path: a NIfTI, MetaImage or NRRD file, or a folder of such files (its sub-folders are not searched). Files of a
+            folder with the name of an annotation (``_gt``, ``.seg``, ``-label``, ``_mask``, ``_scribble``, ...) are
+            left out.
         pattern: of the file names in a folder, such as ``"*_frame01*"``, to leave other images out.
 
     Returns:
         ``{"image": path, "case": file name without its suffix}``, sorted by name.
 
     Raises:
-        DataError: when nothing is there, there is no scan among it, or two scans would have the same name.
+        DataError: when there is no scan, or two scans have the same name.
     """
     path = existing_path(path)
     if "/" in pattern:
-        raise DataError(f"pattern must be of file names, such as '*_ED*', got {pattern!r}.")
+        raise DataError(f"pattern must match file names, such as '*_ED*', got {pattern!r}.")
     reason = no_file_reason(path)
     if reason == "a folder":
         return _scans_of_folder(path, normalize("NFC", pattern))
@@ -54,7 +53,7 @@ def find_scans(path: str | Path, pattern: str = "*") -> list[dict[str, str]]:
     if reason:
         raise DataError(f"key 'image': found {reason} at {str(path)!r}, expected a scan or a folder of scans.")
     if not image_stem(name):
-        # the folder's own word on it: DICOM, half of a pair, ...
+        # as for a folder: DICOM, half of a pair, ...
         (reason,) = (entry.reason for entry in read_folder(path.parent) if entry.path.name == path.name)
         raise _no_scan(path, reason)
     return [{"image": str(path), "case": image_stem(name)}]

@@ -20,39 +20,28 @@ __all__ = [
 ]
 
 SliceAxis = Literal["auto", "widest", "axial", "coronal", "sagittal", 0, 1, 2]
-"""Where slices lie.
-
-``"widest"`` stacks them along the widest spacing, a plane along the voxel axis nearest to that
-plane's normal, a number along that voxel axis of the file. ``"auto"`` looks at strokes, where there are any, and takes
-``"widest"`` otherwise."""
+"""Where slices lie: ``"widest"`` stacks them along the widest spacing, a plane along the voxel axis nearest to its
+normal, a number along that voxel axis of the file. ``"auto"`` looks at strokes, and without any takes ``"widest"``."""
 
 PLANES = ("sagittal", "coronal", "axial")
 """The planes whose normals are the world's axes R, A and S."""
 
 _CLEARLY = 1.1
-"""How many times wider than the others an axis must be to be clearly the widest."""
+"""How many times wider than the others the clearly widest axis is."""
 
 _PAINTED = 0.8
-"""What share of the neighbours along other axes strokes may have along the axis of their slices.
-
-Strokes on slices that are apart have none; those of ACDC, on every slice, have 0.12 to 0.46, its full masks 0.74 to
-0.89, balls 1."""
+"""The largest share of the neighbours along other axes that strokes have along the axis of their slices: strokes of
+ACDC, on every slice, have 0.12 to 0.46, its full masks 0.74 to 0.89, balls 1."""
 
 _ALIKE = 0.5
-"""What share of the neighbours along one axis there must be along another, for strokes to run in both directions."""
+"""The least share of the neighbours along one axis that strokes in both directions have along another."""
 
 
 def parse_slice_axis(value: Any) -> SliceAxis:
-    """Read the option that says where slices lie.
-
-    Args:
-        value: one of :py:data:`SliceAxis`; numbers may be text, as command lines give them.
-
-    Returns:
-        The value.
+    """Check a :py:data:`SliceAxis`; numbers may be text, as command lines give them.
 
     Raises:
-        ValueError: when it is anything else.
+        ValueError: when the value is anything else.
     """
     known = {str(name): name for name in get_args(SliceAxis)}
     if isinstance(value, bool) or str(value) not in known:
@@ -61,24 +50,13 @@ def parse_slice_axis(value: Any) -> SliceAxis:
 
 
 def through_plane_axis(spacing: Sequence[float]) -> int:
-    """The axis of the widest spacing.
-
-    Args:
-        spacing: of the voxels along each axis, mm.
-
-    Returns:
-        Index of the axis; the last one where no axis is wider than that by more than 1 %, which may be rounding.
-    """
+    """The axis of the widest spacing; the last one if no axis is wider by more than 1 %, which may be rounding."""
     widest = max(spacing)
     return list(spacing).index(widest) if widest > 1.01 * spacing[-1] else len(spacing) - 1
 
 
 def is_clearly_widest(spacing: Sequence[float]) -> bool:
-    """Whether one axis is wider than each of the others by more than 10 %, so that slices are surely stacked along it.
-
-    Args:
-        spacing: of the voxels along each axis, mm.
-    """
+    """Whether one axis is wider than the others by more than 10 %, so that slices are surely stacked along it."""
     *_, second, widest = sorted(spacing)
     return widest > _CLEARLY * second
 
@@ -89,10 +67,7 @@ def slice_axis_of(spacing: Sequence[float], affine: ArrayLike, slice_axis: Slice
     Args:
         spacing: of the voxels along each axis, mm.
         affine: of the volume, ``[4, 4]``, to RAS.
-        slice_axis: what to go by; ``"auto"`` is ``"widest"`` here, as a scan alone has no strokes.
-
-    Returns:
-        Index of the axis.
+        slice_axis: ``"auto"`` is ``"widest"`` here, as a scan alone has no strokes.
     """
     if isinstance(slice_axis, int):
         return slice_axis
@@ -102,33 +77,21 @@ def slice_axis_of(spacing: Sequence[float], affine: ArrayLike, slice_axis: Slice
 
 
 def plane_of(affine: ArrayLike, axis: int) -> str:
-    """The plane that slices lie in, or the nearest one where they are oblique.
-
-    Args:
-        affine: of the volume, ``[4, 4]``, to RAS.
-        axis: voxel axis that the slices are stacked along.
-
-    Returns:
-        ``"axial"``, ``"coronal"`` or ``"sagittal"``.
-    """
+    """The plane nearest to slices that are stacked along a voxel axis: ``"axial"``, ``"coronal"`` or ``"sagittal"``."""
     return PLANES[_world_axes(affine)[axis]]
 
 
 def painted_axis(paint: NDArray[np.bool_]) -> int | None:
-    """The axis of the slices that somebody painted strokes on, one slice after another.
+    """The axis of the slices that a person painted strokes on; None if the paint does not tell.
 
-    Within a slice a voxel of a stroke has painted neighbours; from slice to slice it has them by chance. So voxels that
-    have a painted neighbour along the axis of the slices are few, both at all and beside those along the other two.
-    Solid bodies, such as full masks and balls, have many along each axis. Where strokes are dots or parallel lines,
-    which lie in planes of several axes, the axis with the fewest planes counts, if it has at most half as many as the
-    next, and as many unpainted ones between them. A stroke at nearly one place on every slice, as if a slice of another
-    axis were filled, misleads.
+    Within a slice a voxel of a stroke has painted neighbours; from slice to slice it has them by chance. So few voxels
+    have a painted neighbour along the axis of the slices, both at all and beside those along the other two. Solid
+    bodies, such as full masks and balls, have many along each axis. Dots and parallel lines lie in planes of several
+    axes: the axis with the fewest planes counts, if it has at most half as many as the next, and as many unpainted ones
+    between them. A stroke at nearly one place on every slice misleads: it looks like a filled slice of another axis.
 
     Args:
         paint: which voxels are painted, ``[X, Y, Z]``.
-
-    Returns:
-        Index of the axis; None where the paint does not tell.
     """
     if not paint.any() or paint.all():
         return None

@@ -1,4 +1,4 @@
-"""Slices of cached volumes, and which of them are drawn."""
+"""Slices of cached volumes, and a sampler of them."""
 
 from __future__ import annotations
 
@@ -10,6 +10,10 @@ import torch
 from monai.data import CacheDataset, Dataset, MetaTensor
 from torch.utils.data import WeightedRandomSampler
 
+from sizeloss_monai.data.label_ids import DEFAULT_IGNORE_INDEX
+from sizeloss_monai.errors import check_option
+from sizeloss_monai.options import Per
+
 __all__ = ["AnnotatedSliceSampler", "SliceDataset", "split_slices"]
 
 
@@ -19,15 +23,15 @@ def split_slices(
     """The slices of one volume along its last axis.
 
     Args:
-        volume: an item whose ``slice_keys`` hold ``[1, H, W, D]`` arrays; keys it lacks are passed over.
-        slice_keys: what is split; every other key is handed to each slice as it is.
-        value_keys: of arrays ``[..., D]`` with a value for each slice, such as its bounds, which are split too.
+        volume: an item whose ``slice_keys`` hold ``[1, H, W, D]`` arrays; it may lack some of them.
+        slice_keys: what to split. Each slice gets every other key as it is.
+        value_keys: of arrays ``[..., D]`` with a value for each slice, such as its bounds, to split, too.
 
     Returns:
         ``D`` items with ``[1, H, W]`` in place of each volume, and ``slice``, the index.
 
     Raises:
-        ValueError: when there is nothing to split, or volumes and values do not have the same number of slices.
+        ValueError: when there is nothing to split, or volumes and values differ in their number of slices.
     """
     keys = [key for key in slice_keys if key in volume]
     shapes = {key: list(volume[key].shape) for key in keys}
@@ -76,31 +80,35 @@ class SliceDataset(Dataset):
         slice_keys: Sequence[str] = ("image", "label", "weak_label"),
         num_workers: int = 1,
         progress: bool = True,
-        by_volume: bool = False,
+        per: Per = "slice",
         value_keys: Sequence[str] = (),
     ) -> None:
         """
         Args:
             data: one dictionary a case.
             transform: applied once to every case; gives volumes ``[1, H, W, D]``, slices along the last axis.
-            slice_transform: applied to a slice each time it is asked for; random augmentation belongs here.
+            slice_transform: applied to a slice each time it is drawn; random augmentation belongs here.
             slice_keys: what is split, see :func:`split_slices`.
             num_workers: threads that prepare the volumes.
             progress: whether to show a progress bar meanwhile.
-            by_volume: whether an item is a list of all slices of a volume, for constraints on whole volumes. MONAI's
-                ``DataLoader`` makes one batch of them: at ``batch_size`` 1 of the slices of one volume, at 2 of two
-                volumes, which need not have as many. ``volume`` says which slices belong together: a number that is
-                drawn anew each time, so that two copies of a volume in a batch are two volumes.
+            per: what an item holds: a ``"slice"``, or the list of all slices of a ``"volume"``, for constraints on
+                volumes. MONAI's ``DataLoader`` makes one batch of such lists: ``batch_size`` counts volumes, which may
+                differ in their number of slices. ``volume`` tells which slices belong together, by a number drawn
+                each time, so that two copies of a volume in a batch are two volumes.
             value_keys: what else is split, see :func:`split_slices`.
+
+        Raises:
+            ValueError: when ``per`` is neither.
         """
+        check_option("per", per, Per)
         volumes = CacheDataset(data, transform, num_workers=num_workers, progress=progress)
         slices = [split_slices({**volumes[i], "volume": i}, slice_keys, value_keys) for i in range(len(volumes))]
-        super().__init__(slices if by_volume else [item for part in slices for item in part], slice_transform)
+        super().__init__(slices if per == "volume" else [item for part in slices for item in part], slice_transform)
 
     def _transform(self, index: int) -> Any:
         item = self.data[index]
         if isinstance(item, list):
-            draw = uuid.uuid4().int >> 65  # unlike random numbers of ours, it changes no other draw
+            draw = uuid.uuid4().int >> 65  # a random number of torch would change other draws
             return [self._transformed({**part, "volume": draw}) for part in item]
         return self._transformed(item)
 
@@ -113,8 +121,8 @@ class SliceDataset(Dataset):
 class AnnotatedSliceSampler(WeightedRandomSampler):
     """Draws slices at random, with replacement, a given share of them annotated.
 
-    Where an annotator marked a few slices of each volume, most batches of slices drawn alike have nothing for a
-    partial cross-entropy. An epoch draws as many slices as there are.
+    If an annotator marked few slices of each volume, most batches would otherwise have nothing for a partial
+    cross-entropy. An epoch draws as many slices as there are.
 
     Example:
         >>> volume = {"weak_label": torch.full((1, 4, 4, 10), 255), "case": "a"}
@@ -126,13 +134,17 @@ class AnnotatedSliceSampler(WeightedRandomSampler):
     """
 
     def __init__(
-        self, dataset: SliceDataset, share: float = 0.75, weak_label_key: str = "weak_label", ignore_index: int = 255
+        self,
+        dataset: SliceDataset,
+        share: float = 0.75,
+        weak_label_key: str = "weak_label",
+        ignore_index: int = DEFAULT_IGNORE_INDEX,
     ) -> None:
         """
         Args:
             dataset: slices, not whole volumes.
-            share: the expected share of annotated slices, between 0 and 1. Where all slices are annotated, or none is,
-                all are drawn alike.
+            share: the expected share of annotated slices, between 0 and 1. If all slices are annotated, or none is,
+                each has the same probability.
             weak_label_key: of the weak label, ``[1, H, W]``.
             ignore_index: value of unannotated pixels.
 
@@ -140,10 +152,10 @@ class AnnotatedSliceSampler(WeightedRandomSampler):
             ValueError: when the share is not between 0 and 1, or the items of the data set are whole volumes.
         """
         if not 0 < share < 1:
-            raise ValueError(f"share must lie between 0 and 1, found {share}.")
+            raise ValueError(f"share must lie between 0 and 1, got {share}.")
         items = list(dataset.data)
         if any(isinstance(item, list) for item in items):
-            raise ValueError("expected a data set of slices, found one of whole volumes (by_volume).")
+            raise ValueError("dataset must hold slices, got whole volumes (per='volume').")
         annotated = torch.tensor([bool((item[weak_label_key] != ignore_index).any()) for item in items])
         count = int(annotated.sum())
         if count in (0, len(items)):

@@ -237,7 +237,11 @@ class VolumeReader(ImageReader):
         if len(of_nifti) > 1:
             raise HeaderError("found NIfTI and other files as channels of one image, expected one format")
         reader = self.nifti if of_nifti == {True} else self.others
-        return reader.get_data(reader.read(paths, **kwargs))
+        voxels, meta = reader.get_data(reader.read(paths, **kwargs))
+        if meta[MetaKeys.AFFINE].shape == (4, 4):
+            for key in (MetaKeys.ORIGINAL_AFFINE, MetaKeys.AFFINE):
+                meta[key] = read_grid(paths[0]).affine
+        return voxels, meta
 
 
 class _NiftiReader(NibabelReader):

@@ -1,4 +1,4 @@
-"""Reading one file of a case, and what may be wrong with it."""
+"""Read one file of a case, and say what is wrong with it."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ __all__ = ["grid_findings", "image_findings", "label_findings", "read_volume"]
 
 
 def read_volume(files: Any, where: Place, reader: ImageReader | None = None) -> MetaTensor | Finding:
-    """Read a file, or several as channels.
+    """Read a path, or several as channels.
 
     Args:
         files: a path, or a sequence of paths.
-        where: the case and the key they are of.
+        where: their case and key.
         reader: a MONAI reader; :class:`~sizeloss_monai.data.VolumeReader` by default.
 
     Returns:
@@ -50,16 +50,10 @@ def read_volume(files: Any, where: Place, reader: ImageReader | None = None) -> 
 
 
 def image_findings(image: MetaTensor, where: Place, num_channels: int = 1) -> list[Finding]:
-    """What is wrong with the shape and the voxels of an image.
+    """What is wrong with the shape, the header and the voxels of an image ``[C, *spatial]``.
 
-    Args:
-        image: ``[C, *spatial]``.
-        where: its case and key.
-        num_channels: the number of channels it should have.
-
-    Returns:
-        Findings on the number of dimensions and channels, on NaN and infinite voxels, and on the header: an error where
-        voxels have no volume or axes are sheared, warnings where it contradicts itself.
+    Errors are another number of dimensions or channels, voxels without a volume, sheared axes, and NaN and infinite
+    voxels; warnings are contradictions of the header.
     """
     found = _shape_findings(image, where, num_channels)
     grid = grid_of(image)
@@ -91,11 +85,11 @@ def label_findings(
         label: ``[1, *spatial]``.
         where: its case and key.
         allowed: the ids it may have; None allows any from 0.
-        ignore_index: an id that is allowed besides, or None.
+        ignore_index: another id that it may have, or None.
 
     Returns:
-        Findings on the number of dimensions and channels, on values that are no ids as
-        :py:func:`~sizeloss_monai.transforms.whole_ids` takes them, and on unknown ids.
+        Errors: another number of dimensions or channels, values that are not ids (see
+        :py:func:`~sizeloss_monai.data.label_ids.whole_ids`), unknown ids.
     """
     found = _shape_findings(label, where, 1)
     values = np.unique(label.numpy())
@@ -123,17 +117,7 @@ def label_findings(
 
 
 def grid_findings(label: MetaTensor, image: MetaTensor, where: Place, image_key: str = "image") -> list[Finding]:
-    """How the grid of a label differs from that of its image.
-
-    Args:
-        label: ``[1, *spatial]``, as read from its file.
-        image: ``[C, *spatial]``, likewise.
-        where: the case and the key of the label.
-        image_key: what to call the image.
-
-    Returns:
-        A finding on the shape, or on the placement, or none.
-    """
+    """A finding if the shape or the placement of a label differs from its image's, both as read from their files."""
     if label.shape[1:] != image.shape[1:]:
         expected = f"that of '{image_key}' {tuple(image.shape[1:])}"
         return [where.error("shape", f"shape {tuple(label.shape[1:])}", expected)]

@@ -13,12 +13,12 @@ from nibabel.filebasedimages import SerializableImage
 
 __all__ = ["UNFINISHED", "save_nifti", "whole_file", "write_whole"]
 
-UNFINISHED = ".unfinished-"  # what the names of files begin with that are not written to their end
+UNFINISHED = ".unfinished-"  # the beginning of the names of files that are not complete
 
 
 @contextmanager
 def whole_file(path: str | os.PathLike[str]) -> Iterator[Path]:
-    """Write a file under another name, which becomes its own once all of it is on the disk.
+    """Write a file under another name, and rename it once all of it is on the disk.
 
     The other name begins with :py:data:`UNFINISHED` and has the same ending, by which libraries choose a format.
 
@@ -51,30 +51,15 @@ def whole_file(path: str | os.PathLike[str]) -> Iterator[Path]:
 
 
 def write_whole(path: str | os.PathLike[str], content: str | bytes) -> None:
-    """Write a file at once, see :py:func:`whole_file`.
-
-    Args:
-        path: of the file, which is replaced. Its folder must exist.
-        content: a text, written as UTF-8, or bytes.
-
-    Raises:
-        OSError: when the file cannot be written; it names ``path``.
-    """
+    """Write bytes, or a text as UTF-8, by :py:func:`whole_file`."""
     with whole_file(path) as part:
         part.write_bytes(content.encode() if isinstance(content, str) else content)
 
 
 def save_nifti(image: SerializableImage, path: str | os.PathLike[str]) -> None:
-    """Write a NIfTI file at once, see :py:func:`whole_file`.
+    """Write a ``.nii`` or ``.nii.gz`` file by :py:func:`whole_file`. The same image always gives the same bytes.
 
     On a full disk ``nibabel.save`` leaves an empty ``.nii.gz`` without an error.
-
-    Args:
-        image: such as a ``nibabel.Nifti1Image``.
-        path: ending in ``.nii`` or ``.nii.gz``; replaced. The same image always gives the same bytes.
-
-    Raises:
-        OSError: when the file cannot be written; it names ``path``.
     """
     content = image.to_bytes()
     # nibabel's own level: higher ones take several times as long for a few percent

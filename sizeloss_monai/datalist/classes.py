@@ -8,55 +8,91 @@ from typing import Any
 
 from sizeloss_monai.data.label_ids import LARGEST_ID
 from sizeloss_monai.datalist.layouts import SECTIONS
-from sizeloss_monai.errors import DataError, Finding, Place, listed
+from sizeloss_monai.errors import ConfigError, DataError, Finding, Place, listed
 
-__all__ = ["Classes", "ids_by_class", "label_ids_of", "network_class_names", "read_classes"]
+__all__ = ["ClassMap", "Classes", "label_ids_of", "read_classes", "unannotated_id_of"]
 
 
-def ids_by_class(label_ids: Sequence[int], target_ids: Sequence[int]) -> dict[int, list[int]]:
-    """The ids that each class of a network stands for.
+@dataclass(frozen=True)
+class ClassMap:
+    """The ids of label files, and the class of a network that each of them becomes.
+
+    Several ids may become one class. Example, in a bundle's config::
+
+        classes: {_target_: sizeloss_monai.datalist.ClassMap, label_ids: "@label_ids", target_ids: "@target_ids"}
 
     Args:
-        label_ids: ids of the label files.
-        target_ids: the class of the network that each of them is.
-
-    Returns:
-        By class, in order, its ids in the order given; classes without any are not in it.
+        label_ids: the ids of the label files, each of them once.
+        target_ids: the class of each id, 0 to 255; class 0 is the background.
+        num_classes: the number of classes, with the background. The default is the largest class + 1.
 
     Raises:
-        ValueError: when one list is longer than the other.
+        ConfigError: when the lists differ in length, an id is there twice, or a class lies outside the allowed range.
     """
-    ids: dict[int, list[int]] = {class_id: [] for class_id in sorted(set(target_ids))}
-    for label_id, class_id in zip(label_ids, target_ids, strict=True):
-        ids[class_id].append(label_id)
-    return ids
+
+    label_ids: Sequence[int]
+    target_ids: Sequence[int]
+    num_classes: int = None  # type: ignore[assignment]  # an int after __post_init__
+
+    def __post_init__(self) -> None:
+        for name in ("label_ids", "target_ids"):
+            given = getattr(self, name)
+            if not isinstance(given, (Sequence, range)) or not all(type(number) is int for number in given):
+                raise ConfigError(f"{name} must be a list of integers, got {given!r}.")
+            object.__setattr__(self, name, tuple(given))
+        given, made = list(self.label_ids), list(self.target_ids)
+        if len(given) != len(made) or not given:
+            raise ConfigError(f"target_ids must name a class for each of label_ids {given}, got {made}.")
+        if len(set(given)) < len(given):
+            raise ConfigError(f"label_ids must name each id once, got {given}.")
+        stated = "" if self.num_classes is None else f" (num_classes {self.num_classes})"
+        largest = min(self.num_classes - 1, _LARGEST_CLASS) if stated else _LARGEST_CLASS
+        outside = [target for target in made if not 0 <= target <= largest]
+        if outside:
+            raise ConfigError(f"target_ids must lie in 0..{largest}{stated}, got {outside}.")
+        if not stated:
+            object.__setattr__(self, "num_classes", max(made) + 1)
+
+    @classmethod
+    def identity(cls, num_classes: int) -> ClassMap:
+        """The map of label files that hold the network's own classes, ``0 .. num_classes - 1``."""
+        return cls(range(num_classes), range(num_classes))
+
+    @property
+    def class_of(self) -> dict[int, int]:
+        """The class of each id."""
+        return dict(zip(self.label_ids, self.target_ids, strict=True))
+
+    @property
+    def ids_of(self) -> dict[int, list[int]]:
+        """The ids of each class, by class in ascending order. A class without ids has no entry."""
+        ids: dict[int, list[int]] = {class_id: [] for class_id in sorted(set(self.target_ids))}
+        for label_id, class_id in self.class_of.items():
+            ids[class_id].append(label_id)
+        return ids
+
+    def names(self, datalist: Mapping[str, Any]) -> dict[int, str]:
+        """The names of all classes but the background.
+
+        Args:
+            datalist: its ``labels`` name the ids of the label files. It may have none.
+
+        Returns:
+            By class, the names of its ids joined by ``" + "``; ``"class 1"`` where a name is missing.
+        """
+        labels = datalist.get("labels") or {}
+        names = {}
+        for class_id, ids in self.ids_of.items():
+            if class_id:
+                known = [labels.get(str(label_id)) for label_id in ids]
+                names[class_id] = " + ".join(map(str, known)) if all(known) else f"class {class_id}"
+        return names
 
 
-def network_class_names(
-    datalist: Mapping[str, Any], label_ids: Sequence[int], target_ids: Sequence[int]
-) -> dict[int, str]:
-    """What the classes of a network are called.
-
-    Args:
-        datalist: its ``labels`` name the ids of the label files; may have none.
-        label_ids: ids of the label files.
-        target_ids: the class of the network that each of them is.
-
-    Returns:
-        By class but the background, the names of its ids, or ``"class 1"`` where a name is missing.
-    """
-    labels = datalist.get("labels") or {}
-    names = {}
-    for class_id, ids in ids_by_class(label_ids, target_ids).items():
-        if class_id:
-            known = [labels.get(str(label_id)) for label_id in ids]
-            names[class_id] = " + ".join(map(str, known)) if all(known) else f"class {class_id}"
-    return names
-
-
+_LARGEST_CLASS = 255  # label maps are uint8
 _DEFAULT_UNANNOTATED = 255
 _NO_FILE_HAS = -1
-"""What stands for "not annotated" where every voxel is annotated, and 255 is a class."""
+"""The id of unannotated voxels where every voxel is annotated, and 255 is a class."""
 
 
 @dataclass(frozen=True)
@@ -64,9 +100,9 @@ class Classes:
     """The ids of a data list.
 
     Args:
-        names: by id of the label files, without ``unannotated``; empty where the list has none.
-        unannotated: the id of voxels in ``weak_label`` files that nobody annotated.
-        background: the id of the background, None where no class is named so.
+        names: by id of the label files, without ``unannotated``; empty where the list names none.
+        unannotated: the id of unannotated voxels in ``weak_label`` files.
+        background: the id of the background; None where no class has that name.
     """
 
     names: Mapping[int, str]
@@ -76,7 +112,7 @@ class Classes:
     def allowed_ids(self, key: str) -> list[int] | None:
         """The ids that the files under a key may have, sorted; None for any from 0.
 
-        Where 0 is what nobody painted, it is the background of a full mask, in which nothing is left to annotate.
+        If 0 is the id of unannotated voxels, a full mask may have it, too: it is background there.
         """
         if not self.names:
             return None
@@ -89,7 +125,7 @@ class Classes:
         return f"class {class_id}" + (f" ({name})" if name else "")
 
     def unknown(self, class_id: int, where: Place) -> list[Finding]:
-        """The finding that something is said of a class that the list does not have, or none."""
+        """The finding that the list does not have a class, or none."""
         if not self.names or class_id in self.names:
             return []
         return [where.error("class-id", f"class {class_id}", f"one of {_ids(self.names)}")]
@@ -100,13 +136,13 @@ def read_classes(
 ) -> tuple[Classes, list[Finding]]:
     """The classes of a data list, and what is wrong with them.
 
-    Where the list does not say what id is ``unannotated`` it is 255. A list without any ``weak_label`` may have 255 as
-    a class, as masks of 0 and 255 do.
+    Without ``unannotated`` in the list it is 255. A list without any ``weak_label`` may have 255 as a class, as masks
+    of 0 and 255 do.
 
     Args:
         datalist: the data list.
         label_ids: the ids that a training expects of label files, in place of those that the list names.
-        unannotated: the id that a training takes for "not annotated", in place of the list's.
+        unannotated: the id that a training takes for unannotated voxels, in place of the list's.
 
     Returns:
         The classes, as far as they can be used; and findings on ``labels`` and ``unannotated``.
@@ -142,14 +178,13 @@ def read_classes(
     if is_class:
         found = f"{unannotated}, which 'labels' say is {names[unannotated]!r}"
         if stated and background not in (None, unannotated):
-            expected = "an id that is no class: nothing is learnt of this one"
+            expected = "an id other than those of classes: training learns nothing of this one"
             findings.append(where.warning("unannotated-is-class", found, expected))
         else:
-            findings.append(where.error("unannotated-is-class", found, "an id that is no class"))
+            findings.append(where.error("unannotated-is-class", found, "an id other than those of classes"))
     if names and (background is None or background not in names):
         found = f"no class named background among {_ids(names)}"
-        expected = "one, with the id that files have for it"
-        findings.append(Place(None, "labels").warning("no-background-class", found, expected))
+        findings.append(Place(None, "labels").warning("no-background-class", found, "one, with the id that files have"))
         names |= {} if background is None else {background: "background"}
     if is_class:
         del names[unannotated]
@@ -157,21 +192,18 @@ def read_classes(
 
 
 def label_ids_of(datalist: Mapping[str, Any], default: Sequence[int]) -> list[int]:
-    """The ids of a data list's classes, in the order of a network's classes: the background first.
+    """The ids of a data list's classes: the background first, then the others from the smallest.
 
     Example, in a bundle's config::
 
         label_ids: {_target_: sizeloss_monai.datalist.label_ids_of, datalist: "@datalist", default: [0, 1]}
 
     Args:
-        datalist: the data list. Of the ids that its ``labels`` name, ``unannotated`` is no class.
+        datalist: the data list. The id ``unannotated`` is not one of its classes.
         default: the ids where the list has no ``labels``.
 
-    Returns:
-        The id of the background, then the others from the smallest.
-
     Raises:
-        DataError: when ``labels`` or ``unannotated`` are of another form, or do not tell which id is the background.
+        DataError: when ``labels`` or ``unannotated`` have another form, or do not tell the id of the background.
     """
     if not datalist.get("labels"):
         return list(default)
@@ -184,7 +216,7 @@ def label_ids_of(datalist: Mapping[str, Any], default: Sequence[int]) -> list[in
 
 
 def unannotated_id_of(datalist: Mapping[str, Any]) -> int:
-    """The id of voxels that nobody annotated in the files of weak labels, 255 where the data list does not say.
+    """The id of unannotated voxels in the files of weak labels.
 
     Example, in a bundle's config::
 
@@ -194,10 +226,11 @@ def unannotated_id_of(datalist: Mapping[str, Any]) -> int:
         datalist: the data list.
 
     Returns:
-        The id; -1, which no file has, where 255 is a class and no case has a weak label.
+        The id, 255 where the list does not say; -1, which no file has, where 255 is a class and no case has a weak
+        label.
 
     Raises:
-        DataError: when ``unannotated`` is no id, or not to be told from a class.
+        DataError: when ``unannotated`` is not an id, or is that of a class.
     """
     classes, findings = read_classes(datalist)
     wrong = [str(finding) for finding in findings if finding.severity == "error" and finding.key == "unannotated"]

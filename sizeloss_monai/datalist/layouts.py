@@ -1,9 +1,8 @@
 """The folder layouts of known data sets: how to recognise them and how to list their cases.
 
-A builder scans a folder and returns items ``{"image", "label", "weak_label", "case", "patient", "group"}``, sorted by
-case. Paths are relative to the folder, with forward slashes; `label`, `weak_label` and `group` are absent where there
-is none. :py:data:`LAYOUTS` holds what is known of each layout, names of the labels included. Files that are found and
-not used are logged with the reason; :py:func:`unused_files` lists them.
+An item is ``{"image", "label", "weak_label", "case", "patient", "group"}``. Its paths are relative to the folder, with
+forward slashes; it has no `label`, `weak_label` or `group` where there is none. Files that are found and not used are
+logged with the reason; :py:func:`unused_files` lists them.
 """
 
 from __future__ import annotations
@@ -14,7 +13,7 @@ import os
 import re
 import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 from unicodedata import normalize
@@ -39,21 +38,18 @@ from sizeloss_monai.data.names import (
     unused_lines,
 )
 from sizeloss_monai.errors import DataError, listed
+from sizeloss_monai.options import LayoutName
 
 __all__ = [
+    "LAYOUTS",
     "SECTIONS",
     "Item",
-    "LAYOUTS",
     "Layout",
-    "acdc_items",
-    "decathlon_items",
     "detect_layout",
-    "folder_items",
+    "find_items",
     "layout_info",
-    "promise12_items",
     "set_patients",
     "unused_files",
-    "vertebral_items",
 ]
 
 logger = logging.getLogger(__name__)
@@ -78,109 +74,86 @@ class Layout:
     Args:
         name: name of the data set.
         description: one sentence on it.
-        modality: the modality, in the words of the Decathlon's ``dataset.json``.
-        labels: name of every class, by its id as a string. Empty where the layout does not tell.
-        items: the builder, called with the folder and ``weak_labels=``.
         matches: whether a folder has this layout.
-        folders: the folders that are searched, and what each is for.
+        folders: the folders to search, and what each is for.
         expected: what a folder of this layout holds, for messages.
-        unannotated: the id of voxels in weak labels that nobody annotated, where it is not the usual 255.
+        case: the form of an image's name without suffix; None for any name.
+        modality: in the words of the Decathlon's ``dataset.json``.
+        labels: name of every class, by its id as a string. Empty where the layout does not tell.
+        unannotated: the id of unannotated voxels in weak labels; None for 255.
+        build: lists the cases of a folder, with weak labels or without, where names alone do not tell them.
     """
 
     name: str
     description: str
-    modality: str
-    labels: Mapping[str, str]
-    items: Callable[..., list[Item]]
     matches: Callable[[Path], bool]
     folders: Callable[[Path], dict[Path, Role]]
     expected: str
+    case: re.Pattern[str] | None = None
+    modality: str = "unknown"
+    labels: Mapping[str, str] = field(default_factory=dict)
     unannotated: int | None = None
+    build: Callable[[Path, bool], list[Item]] | None = None
 
 
-def acdc_items(dataset_dir: PathLike, weak_labels: bool = False) -> list[Item]:
-    """List the cases of ACDC: ``patientNNN/patientNNN_frameFF.nii.gz`` with ``_gt`` and ``_scribble`` beside it.
+def find_items(
+    dataset_dir: PathLike, layout: LayoutName, weak_labels: bool = False, patient_pattern: str | None = None
+) -> list[Item]:
+    """List the cases of a folder.
 
-    The group (pathology) is that of the patient's ``Info.cfg``, otherwise that of the number: 001-020 DCM,
-    021-040 HCM, 041-060 MINF, 061-080 NOR, 081-100 RV; none beyond.
+    - ``"acdc"``: ``patientNNN/patientNNN_frameFF.nii.gz`` with ``_gt`` and ``_scribble`` beside it, in the folder or in
+      its sub-folder ``training``. The group (pathology) is that of the patient's ``Info.cfg``, otherwise that of the
+      number: 001-020 DCM, 021-040 HCM, 041-060 MINF, 061-080 NOR, 081-100 RV. Scribbles have 4 where voxels are not
+      annotated.
+    - ``"promise12"``: ``CaseNN.mhd`` with ``CaseNN_segmentation.mhd`` beside it.
+    - ``"vertebral"``: the archive of Chu et al. 2015 (Zenodo record 22304) in one folder, ``Img_NN.nii`` with
+      ``Img_NN_Labels.nii`` beside it, or the same names in sub-folders ``images`` and ``labels`` or ``masks``.
+    - ``"decathlon"``: the cases that ``dataset.json`` lists under ``training``, with all keys of their entries. Test
+      cases have no labels and are left out, as are files named ``._*``. Task04_Hippocampus has left and right crops of
+      fewer subjects under unrelated numbers: each counts as a patient.
+    - ``"folder"``: sub-folders ``images``, ``labels`` and ``weak_labels``, where a label has the name of its image,
+      with or without an ending; or one folder, where ``X.nii.gz`` is an image, ``X_label``, ``X_gt``, ``X_seg`` and
+      the like its label, and ``X_weak_label`` or ``X_scribble`` its weak label, see
+      :py:func:`sizeloss_monai.data.names.read_folder`. Formats are NIfTI, MetaImage and NRRD.
+
+    If a case has several labels, one is taken and a warning names the others.
 
     Args:
-        dataset_dir: the folder of the patients, or the folder that holds it as ``training``.
-        weak_labels: whether to list the scribbles as `weak_label`. Their id 4 means "not annotated".
+        dataset_dir: the folder.
+        layout: how its files lie.
+        weak_labels: whether to list weak labels.
+        patient_pattern: see :py:func:`set_patients`. Without it a case is a patient of its own, but in ACDC.
 
     Returns:
         The items, sorted by case.
 
     Raises:
-        DataError: if the folder does not exist or holds no such case.
+        DataError: when the folder does not exist, holds no case or one twice, a label has no image, or ``dataset.json``
+            cannot be used.
     """
-    root = _folder(dataset_dir)
+    root, known = _folder(dataset_dir), LAYOUTS[layout]
+    if known.build is not None:
+        items = known.build(root, weak_labels)
+    else:
+        items = _items(root, known.folders(root), weak_labels, known.case)
+    if not items:
+        raise DataError(f"no cases in '{root}': expected {known.expected}{_found_instead(root, layout)}.")
+    log_unused(logger, unused_files(root, items, layout), root)
+    return set_patients(sorted(items, key=lambda item: item["case"]), patient_pattern)
+
+
+def _acdc_items(root: Path, weak_labels: bool) -> list[Item]:
+    """The cases of ACDC, by the folders of patients."""
     items = []
     for folder in _acdc_patients(root):
         frames = _items(root, {folder: "any"}, weak_labels, re.compile(rf"{folder.name}_frame\d+"))
         group = _acdc_group(folder)
         items += [{**item, "patient": folder.name, **({"group": group} if group else {})} for item in frames]
-    return _found(items, root, "acdc")
+    return items
 
 
-def promise12_items(dataset_dir: PathLike, weak_labels: bool = False) -> list[Item]:
-    """List the cases of PROMISE12: ``CaseNN.mhd`` with ``CaseNN_segmentation.mhd`` beside it.
-
-    Args:
-        dataset_dir: the folder of the files.
-        weak_labels: whether to list ``CaseNN_weak_label`` or ``CaseNN_scribble`` as `weak_label`.
-
-    Returns:
-        The items, sorted by case.
-
-    Raises:
-        DataError: if the folder does not exist or holds no such case.
-    """
-    root = _folder(dataset_dir)
-    return _found(_items(root, {root: "any"}, weak_labels, _PROMISE12_CASE), root, "promise12")
-
-
-def vertebral_items(dataset_dir: PathLike, weak_labels: bool = False) -> list[Item]:
-    """List the cases of the vertebral bodies of Chu et al. 2015 (Zenodo record 22304).
-
-    23 sagittal T2-weighted turbo spin echo volumes of the lower spine, 39x305x305 voxels. The layout assumed is that
-    of the archive unpacked into one folder, ``Img_NN.nii`` with ``Img_NN_Labels.nii`` beside it; the same names in
-    sub-folders ``images`` and ``labels`` or ``masks`` (in any case of letters), and ``.nii.gz``, are accepted too.
-
-    Args:
-        dataset_dir: the folder of the files.
-        weak_labels: whether to list ``Img_NN_weak_label`` or ``Img_NN_scribble`` as `weak_label`.
-
-    Returns:
-        The items, sorted by case. Every volume is a patient of its own.
-
-    Raises:
-        DataError: if the folder does not exist, holds no such case, or one twice.
-    """
-    root = _folder(dataset_dir)
-    return _found(_items(root, _vertebral_folders(root), weak_labels, _VERTEBRAL_CASE), root, "vertebral")
-
-
-def decathlon_items(dataset_dir: PathLike, weak_labels: bool = False, patient_pattern: str | None = None) -> list[Item]:
-    """List the training cases of a Medical Segmentation Decathlon task: ``dataset.json``, ``imagesTr``, ``labelsTr``.
-
-    The task's own test cases have no labels and are left out. Files named ``._*`` are ignored. Other keys of an
-    entry, such as `size_bounds`, are kept.
-
-    Args:
-        dataset_dir: the folder of ``dataset.json``.
-        weak_labels: whether to keep `weak_label` where an entry has one.
-        patient_pattern: see :py:func:`set_patients`. Without it every case is a patient of its own: for
-            Task04_Hippocampus, whose cases are the left and right crops of fewer subjects under unrelated numbers,
-            nothing better can be known.
-
-    Returns:
-        The items, sorted by case.
-
-    Raises:
-        DataError: if the folder or its ``dataset.json`` does not exist or cannot be used.
-    """
-    root = _folder(dataset_dir)
+def _decathlon_items(root: Path, weak_labels: bool) -> list[Item]:
+    """The training cases that a ``dataset.json`` lists."""
     task = _decathlon_task(root)
     if task is None:
         raise DataError(f"no Decathlon task in '{root}': expected a dataset.json with a list 'training'.")
@@ -200,32 +173,7 @@ def decathlon_items(dataset_dir: PathLike, weak_labels: bool = False, patient_pa
         item.setdefault("case", image_stem(name) or name)
         item.setdefault("patient", item["case"])
         items.append(item)
-    return set_patients(_found(items, root, "decathlon"), patient_pattern)
-
-
-def folder_items(dataset_dir: PathLike, weak_labels: bool = False, patient_pattern: str | None = None) -> list[Item]:
-    """List the cases of any folder whose files are matched by name.
-
-    Either sub-folders ``images``, ``labels`` and ``weak_labels``, where a label has the name of its image, with or
-    without one of the endings below; or one folder, where ``X.nii.gz`` is an image, ``X_label``, ``X_gt``, ``X_seg``,
-    ``X_mask``, ``X-label``, ``X.seg`` and the like its label (:py:func:`sizeloss_monai.data.names.read_folder` has them
-    all), and ``X_weak_label`` or ``X_scribble`` its weak label. Where a case has several labels, one is taken and a
-    warning names the others. Formats are NIfTI, MetaImage and NRRD, and may differ between an image and its label.
-
-    Args:
-        dataset_dir: the folder.
-        weak_labels: whether to list weak labels.
-        patient_pattern: see :py:func:`set_patients`. Without it every case is a patient of its own.
-
-    Returns:
-        The items, sorted by case.
-
-    Raises:
-        DataError: if the folder does not exist, holds no image, a case twice, or a label without an image.
-    """
-    root = _folder(dataset_dir)
-    items = _items(root, _case_folders(root), weak_labels)
-    return set_patients(_found(items, root, "folder"), patient_pattern)
+    return items
 
 
 def set_patients(items: Sequence[Item], pattern: str | None) -> list[Item]:
@@ -233,102 +181,88 @@ def set_patients(items: Sequence[Item], pattern: str | None) -> list[Item]:
 
     Args:
         items: the items.
-        pattern: a regular expression searched in the case's name. The patient is its first group, or all that it
-            matches: ``r"^(SCD\d+)_"`` gives ``SCD0000101`` for ``SCD0000101_ED``. ``None`` leaves the items as they
-            are.
+        pattern: a regular expression to search in the case's name. The patient is its first group, or all that it
+            matches: ``r"^(SCD\d+)_"`` gives ``SCD0000101`` for ``SCD0000101_ED``. None keeps the items as they are.
 
     Returns:
         New items.
 
     Raises:
-        DataError: if the pattern is no regular expression or does not match a case.
+        DataError: when the pattern is not a regular expression or does not match a case.
     """
     if pattern is None:
         return list(items)
     try:
         regex = re.compile(pattern)
     except re.error as err:
-        raise DataError(f"patient_pattern '{pattern}' is no regular expression: {err}.") from err
-    matches = [regex.search(item["case"]) for item in items]
-    unmatched = [item["case"] for item, match in zip(items, matches, strict=True) if match is None]
+        raise DataError(f"patient_pattern '{pattern}' is not a regular expression: {err}.") from err
+    matches = [(item, regex.search(item["case"])) for item in items]
+    unmatched = [item["case"] for item, match in matches if match is None]
     if unmatched:
         raise DataError(f"patient_pattern '{pattern}' does not match {listed(unmatched)}.")
-    return [
-        {**item, "patient": match.group(min(1, regex.groups))}
-        for item, match in zip(items, matches, strict=True)
-        if match is not None
-    ]
+    return [{**item, "patient": match.group(min(1, regex.groups))} for item, match in matches if match is not None]
 
 
-LAYOUTS: dict[str, Layout] = {
+LAYOUTS: dict[LayoutName, Layout] = {
     "decathlon": Layout(
         "Decathlon",
         "A task in the layout of the Medical Segmentation Decathlon",
-        "unknown",
-        {},
-        decathlon_items,
-        lambda root: _decathlon_task(root) is not None,
-        lambda root: _decathlon_folders(root),
-        "a dataset.json with training cases",
+        matches=lambda root: _decathlon_task(root) is not None,
+        folders=lambda root: {
+            folder: "any" for name, folder in _sub_folders(root).items() if name in ("imagestr", "labelstr", "imagests")
+        },
+        expected="a dataset.json with training cases",
+        build=_decathlon_items,
     ),
     "acdc": Layout(
         "ACDC",
         "Automated Cardiac Diagnosis Challenge, end-diastolic and end-systolic frames (Bernard et al., TMI 2018)",
-        "MRI",
-        {"0": "background", "1": "right ventricle", "2": "myocardium", "3": "left ventricle"},
-        acdc_items,
-        lambda root: bool(_acdc_patients(root)),
-        lambda root: dict.fromkeys(_acdc_patients(root), "any"),
-        "patientNNN/patientNNN_frameFF.nii.gz",
+        matches=lambda root: bool(_acdc_patients(root)),
+        folders=lambda root: dict.fromkeys(_acdc_patients(root), "any"),
+        expected="patientNNN/patientNNN_frameFF.nii.gz",
+        modality="MRI",
+        labels={"0": "background", "1": "right ventricle", "2": "myocardium", "3": "left ventricle"},
         unannotated=4,
+        build=_acdc_items,
     ),
     "promise12": Layout(
         "PROMISE12",
         "Prostate MR Image Segmentation 2012, T2-weighted (Litjens et al., MedIA 2014)",
-        "MRI",
-        {"0": "background", "1": "prostate"},
-        promise12_items,
-        lambda root: any(_PROMISE12_CASE.fullmatch(stem) for stem in _stems(root)),
-        lambda root: {root: "any"},
-        "CaseNN.mhd",
+        matches=lambda root: any(_PROMISE12_CASE.fullmatch(stem) for stem in _stems(root)),
+        folders=lambda root: {root: "any"},
+        expected="CaseNN.mhd",
+        case=_PROMISE12_CASE,
+        modality="MRI",
+        labels={"0": "background", "1": "prostate"},
     ),
     "vertebral": Layout(
         "Vertebral bodies",
         "Vertebral bodies of the lower spine, T2-weighted (Chu et al., PLoS ONE 2015, Zenodo record 22304)",
-        "MRI",
-        {"0": "background", "1": "vertebral body"},
-        vertebral_items,
-        lambda root: any(
+        matches=lambda root: any(
             _VERTEBRAL_LABEL.fullmatch(stem) for folder in _vertebral_folders(root) for stem in _stems(folder)
         ),
-        lambda root: _vertebral_folders(root),
-        "Img_NN.nii",
+        folders=lambda root: _vertebral_folders(root),
+        expected="Img_NN.nii",
+        case=_VERTEBRAL_CASE,
+        modality="MRI",
+        labels={"0": "background", "1": "vertebral body"},
     ),
     "folder": Layout(
         "Folder",
         "Cases of a folder, matched by name",
-        "unknown",
-        {},
-        folder_items,
-        lambda root: bool(_stems(_sub_folders(root).get("images", root))),
-        lambda root: _case_folders(root),
-        "images in NIfTI, MetaImage or NRRD (of sub-folders only images, labels and weak_labels are searched)",
+        matches=lambda root: bool(_stems(_sub_folders(root).get("images", root))),
+        folders=lambda root: _case_folders(root),
+        expected="images in NIfTI, MetaImage or NRRD (of sub-folders only images, labels and weak_labels are searched)",
     ),
 }
-"""The known layouts, in the order in which they are tried."""
+"""The known layouts, in the order in which they are tried. A new one needs an entry here and a `LayoutName`."""
 
 
-def detect_layout(dataset_dir: PathLike) -> str:
+def detect_layout(dataset_dir: PathLike) -> LayoutName:
     """Recognise the layout of a folder.
 
-    Args:
-        dataset_dir: the folder.
-
-    Returns:
-        A key of :py:data:`LAYOUTS`.
-
     Raises:
-        DataError: if the folder does not exist, is empty, or has none of the layouts.
+        DataError: when the folder does not exist, is empty, or has none of the layouts.
     """
     root = _folder(dataset_dir)
     for key, layout in LAYOUTS.items():
@@ -341,19 +275,19 @@ def detect_layout(dataset_dir: PathLike) -> str:
     )
 
 
-def unused_files(dataset_dir: PathLike, items: Sequence[Item], layout: str) -> list[Unused]:
+def unused_files(dataset_dir: PathLike, items: Sequence[Item], layout: LayoutName) -> list[Unused]:
     """Name all that a folder holds and its items do not use, with the reason.
 
     Args:
         dataset_dir: the folder.
-        items: what the layout's builder made of it, with paths relative to the folder.
-        layout: a key of :py:data:`LAYOUTS`.
+        items: of :py:func:`find_items`.
+        layout: how its files lie.
 
     Returns:
-        The files; of a sub-folder that is not searched, its name and the number of its files.
+        The files. A sub-folder that is not searched is one entry, with the number of its files.
 
     Raises:
-        DataError: if the folder does not exist or is empty.
+        DataError: when the folder does not exist or is empty.
     """
     root = _folder(dataset_dir)
     known = LAYOUTS[layout]
@@ -381,12 +315,8 @@ def unused_files(dataset_dir: PathLike, items: Sequence[Item], layout: str) -> l
     return unused_entries(root, folders, used, why, by_case)
 
 
-def layout_info(dataset_dir: PathLike, layout: str) -> dict[str, Any]:
-    """The metadata of a data set: that of its ``dataset.json`` if it is a Decathlon task, otherwise the layout's.
-
-    Args:
-        dataset_dir: the folder.
-        layout: a key of :py:data:`LAYOUTS`.
+def layout_info(dataset_dir: PathLike, layout: LayoutName) -> dict[str, Any]:
+    """The metadata of a data set, from its ``dataset.json`` if it is a Decathlon task, otherwise from the layout.
 
     Returns:
         `name`, `description`, `labels` (name by class id) and `modality` (name by channel), in the Decathlon's form.
@@ -412,15 +342,7 @@ def _folder(dataset_dir: PathLike) -> Path:
     return root
 
 
-def _found(items: list[Item], root: Path, layout: str) -> list[Item]:
-    """The items sorted by case, if there are any. What is not used is logged."""
-    if not items:
-        raise DataError(f"no cases in '{root}': expected {LAYOUTS[layout].expected}{_found_instead(root, layout)}.")
-    log_unused(logger, unused_files(root, items, layout), root)
-    return sorted(items, key=lambda item: item["case"])
-
-
-def _found_instead(root: Path, layout: str) -> str:
+def _found_instead(root: Path, layout: LayoutName) -> str:
     """What a folder without cases holds, for an error."""
     lines = unused_lines(unused_files(root, [], layout))
     return f"; found {'; '.join(lines)}" if lines else ""
@@ -437,16 +359,10 @@ def _sub_folders(root: Path) -> dict[str, Path]:
 
 
 def _items(root: Path, folders: Mapping[Path, Role], weak_labels: bool, name: re.Pattern | None = None) -> list[Item]:
-    """The items of some folders, each case a patient of its own.
-
-    Args:
-        root: the folder that paths are relative to.
-        folders: the folders, and what each is for.
-        weak_labels: whether to list weak labels.
-        name: of the images that are cases; None for all of them.
+    """The items of some folders, each case a patient of its own; `name` is the form of the cases' names, None for any.
 
     Raises:
-        DataError: if a case is there twice, or, where `name` is None, a label has no image.
+        DataError: when a case is there twice, or, without a `name`, a label has no image.
     """
     of_labels = {folder: role for folder, role in folders.items() if role in _LABELS}
     entries = _entries({folder: role for folder, role in folders.items() if folder not in of_labels})
@@ -528,13 +444,6 @@ def _vertebral_folders(root: Path) -> dict[Path, Role]:
     roles: dict[str, Role] = {"images": "image", "labels": "label", "masks": "label"}
     folders = {folder: roles[name] for name, folder in _sub_folders(root).items() if name in roles}
     return {root: "any", **folders}
-
-
-def _decathlon_folders(root: Path) -> dict[Path, Role]:
-    """The folders of a Decathlon task."""
-    return {
-        folder: "any" for name, folder in _sub_folders(root).items() if name in ("imagestr", "labelstr", "imagests")
-    }
 
 
 def _on_disk(root: Path, path: str) -> str:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import json
+import logging
 import os
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 from unicodedata import normalize
 
 from monai.config import PathLike
@@ -16,13 +17,15 @@ from monai.utils import ensure_tuple
 from sizeloss_monai.data.names import existing_path, expanded, image_stem, is_path, no_file_reason
 from sizeloss_monai.data.whole_files import write_whole
 from sizeloss_monai.datalist.entries import random_key
-from sizeloss_monai.datalist.layouts import LAYOUTS, SECTIONS, Item, detect_layout, layout_info, set_patients
+from sizeloss_monai.datalist.layouts import LAYOUTS, SECTIONS, Item, detect_layout, find_items, layout_info
 from sizeloss_monai.errors import DataError, Finding, Place, counted, listed
+from sizeloss_monai.options import UNIT_OF, LayoutName, Per
 
 __all__ = [
     "cases_by_section",
     "load_datalist",
     "make_datalist",
+    "new_spellings",
     "open_datalist",
     "parse_datalist",
     "save_datalist",
@@ -30,6 +33,7 @@ __all__ = [
     "split_patients",
 ]
 
+logger = logging.getLogger(__name__)
 
 _PATH_KEYS = ("image", "label", "weak_label")
 
@@ -39,14 +43,14 @@ def split_patients(
 ) -> dict[str, list[str]]:
     """Split patients into training, validation and test, in proportion within each group.
 
-    A patient's place depends on the seed and on the names only, never on an order. The test patients are drawn first,
-    the validation patients from what is left; in each draw the number of patients of a group differs by less than 1
+    A patient's place depends on the seed and on the names alone, not on their order. The test patients are drawn first,
+    the validation patients from the others. In each draw the number of patients of a group differs by less than 1
     from its exact share.
 
     Args:
-        groups: group of every patient, or ``None`` where it is unknown (those are a group of their own).
-        num_validation: validation patients: a count if it is an integer, a fraction of all patients in ``[0, 1)``
-            otherwise. A fraction above 0 gives at least one patient.
+        groups: group of every patient; None where it is unknown (those are a group of their own).
+        num_validation: validation patients: a count if it is an integer, otherwise a fraction of all patients in
+            ``[0, 1)``. A fraction above 0 gives at least one patient.
         num_test: test patients, likewise.
         seed: of the draw.
 
@@ -54,7 +58,7 @@ def split_patients(
         The patients of every section, sorted.
 
     Raises:
-        DataError: if a number makes no sense or leaves no patient to train on.
+        DataError: when a number makes no sense or leaves no patient to train on.
     """
     sizes = {
         "test": _num_patients("num_test", num_test, len(groups)),
@@ -75,7 +79,7 @@ def split_patients(
 
 def make_datalist(
     dataset_dir: PathLike,
-    layout: str = "auto",
+    layout: LayoutName = "auto",
     seed: int = 0,
     num_validation: int | float = 0.2,
     num_test: int | float = 0,
@@ -84,38 +88,36 @@ def make_datalist(
 ) -> dict[str, Any]:
     """Build a data list from a folder.
 
-    Files that are not used are logged with the reason: as warnings, hidden files, texts and what is not asked for as
-    information. See :py:func:`sizeloss_monai.datalist.layouts.unused_files` for them as a list.
+    Files that are not used are logged with the reason: hidden files, texts and what is not asked for as information,
+    the others as warnings. :py:func:`sizeloss_monai.datalist.unused_files` lists them.
 
     Patients without any annotation are for training, where their tags and bounds can be of use, and do not count in the
-    fractions; where no patient has any, all are drawn from.
+    fractions. If no patient has one, all are drawn from.
 
     Args:
         dataset_dir: the folder.
-        layout: ``"auto"`` or a key of :py:data:`sizeloss_monai.datalist.layouts.LAYOUTS`.
-        seed: of the split.
-        num_validation: patients for validation, see :py:func:`split_patients`.
-        num_test: patients for test, likewise.
-        weak_labels: whether to list weak labels where there are any.
-        patient_pattern: how to read the patient from the case's name, see
+        layout: how its files lie.
+        seed, num_validation, num_test: see :py:func:`split_patients`.
+        weak_labels: whether to list weak labels.
+        patient_pattern: finds the patient in a case's name, see
             :py:func:`sizeloss_monai.datalist.layouts.set_patients`.
 
     Returns:
         ``{"name", "description", "labels", "modality", "layout", "seed", "training", "validation", "test"}``, with weak
-        labels also ``"unannotated"`` where the layout's id of voxels that nobody annotated is not 255. The
-        sections are lists of items ``{"case", "patient", "image", "label", "weak_label", "group"}`` sorted by case,
-        with paths relative to `dataset_dir`.
+        labels also ``"unannotated"`` where the layout's id of unannotated voxels is not 255. The sections are lists of
+        items ``{"case", "patient", "image", "label", "weak_label", "group"}`` sorted by case, with paths relative to
+        `dataset_dir`.
 
     Raises:
-        DataError: if the folder does not exist, is empty or has no known layout; if a case is listed twice or a file
-            is missing; if no case has a weak label though they are asked for; or if the split is impossible.
+        DataError: when the folder does not exist, is empty or has no known layout; a case is listed twice or a file
+            is missing; no case has a weak label though they are asked for; or the split is impossible.
     """
-    if layout != "auto" and layout not in LAYOUTS:
-        raise DataError(f"layout must be one of auto, {', '.join(LAYOUTS)}, got '{layout}'.")
     dataset_dir = existing_path(dataset_dir)
     if layout == "auto":
         layout = detect_layout(dataset_dir)
-    items = set_patients(LAYOUTS[layout].items(dataset_dir, weak_labels=weak_labels), patient_pattern)
+    if layout not in LAYOUTS:
+        raise DataError(f"layout must be one of auto, {', '.join(LAYOUTS)}, got '{layout}'.")
+    items = find_items(dataset_dir, layout, weak_labels, patient_pattern)
     groups = {item["patient"]: item.get("group") for item in items}
     annotated = {item["patient"] for item in items if "label" in item or "weak_label" in item} or groups.keys()
     of_annotated = {patient: group for patient, group in groups.items() if patient in annotated}
@@ -132,46 +134,43 @@ def make_datalist(
 
 
 def save_datalist(datalist: Mapping[str, Any], path: PathLike, overwrite: bool = False) -> None:
-    """Write a data list as JSON.
-
-    Args:
-        datalist: the data list.
-        path: the file. Its folder is created.
-        overwrite: whether to replace a file of other content. A file of the same content is left as it is.
+    """Write a data list as JSON. The folder of the file is created.
 
     Raises:
-        FileExistsError: if the file exists with other content and `overwrite` is false.
+        FileExistsError: when the file exists with other content and `overwrite` is false.
     """
     path = expanded(path)
     text = json.dumps(datalist, indent=2, ensure_ascii=False) + "\n"
     if path.exists() and not overwrite:
         if path.read_text(encoding="utf-8") == text:
             return
-        raise FileExistsError(f"'{path}' exists with other content; ask for overwriting to replace it.")
+        raise FileExistsError(f"'{path}' exists with other content, expected none or overwrite.")
     path.parent.mkdir(parents=True, exist_ok=True)
     write_whole(path, text)
 
 
 def load_datalist(path: PathLike, base_dir: PathLike | None = None) -> dict[str, Any]:
-    """Read a data list and make its paths absolute.
+    """Read a data list in the Decathlon's style and make its paths absolute.
 
-    Beside the files of :py:func:`save_datalist` it reads any list in the Decathlon's style. Items without `case` get
-    the name of their image, those without `patient` that of their case.
+    Items without `case` get the name of their image, those without `patient` that of their case. Old spellings are
+    read with a warning, see :py:func:`new_spellings`.
 
     Args:
         path: the JSON file.
-        base_dir: the folder that the paths are relative to. Defaults to the folder of the file.
+        base_dir: the folder that the paths are relative to; the folder of the file by default.
 
     Returns:
         The data list, with all sections, absent ones empty.
 
     Raises:
-        DataError: if the file does not exist or is no data list; all entries that cannot be used are named.
+        DataError: when the file does not exist or is not a data list; it names all entries that cannot be used.
     """
     datalist, findings = parse_datalist(path, base_dir)
-    if findings:
-        lines = [f"{counted(len(findings), 'problem')} in the data list '{path}':", *map(str, findings)]
-        raise DataError("\n".join(lines))
+    errors = [str(finding) for finding in findings if finding.severity == "error"]
+    if errors:
+        raise DataError("\n".join([f"{counted(len(errors), 'problem')} in the data list '{path}':", *errors]))
+    for finding in findings:
+        logger.warning(finding)
     return datalist
 
 
@@ -179,15 +178,14 @@ def parse_datalist(path: PathLike, base_dir: PathLike | None = None) -> tuple[di
     """Read a data list as far as it can be used, and say what is wrong with the rest.
 
     Args:
-        path: the JSON file.
-        base_dir: the folder that the paths are relative to. Defaults to the folder of the file.
+        path, base_dir: see :py:func:`load_datalist`.
 
     Returns:
         The data list of :py:func:`load_datalist` without the entries that cannot be used; and a finding for each of
-        those, whose case is named by its place, such as ``training[0]``.
+        those, with its place, such as ``training[0]``, as the name of the case.
 
     Raises:
-        DataError: if the file does not exist or is no data list.
+        DataError: when the file does not exist or is not a data list.
     """
     path = existing_path(path)
     try:
@@ -197,8 +195,8 @@ def parse_datalist(path: PathLike, base_dir: PathLike | None = None) -> tuple[di
     except ValueError as err:
         raise DataError(f"the data list '{path}' is not valid JSON: {err}.") from err
     if not isinstance(datalist, dict) or not set(SECTIONS) & datalist.keys():
-        raise DataError(f"'{path}' is no data list: expected an object with the lists {', '.join(SECTIONS)}.")
-    findings: list[Finding] = []
+        raise DataError(f"'{path}' is not a data list: expected an object with the lists {', '.join(SECTIONS)}.")
+    datalist, findings = new_spellings(datalist)
     for section in SECTIONS:
         entries = datalist.get(section, [])
         if not isinstance(entries, list):
@@ -210,10 +208,34 @@ def parse_datalist(path: PathLike, base_dir: PathLike | None = None) -> tuple[di
     return _absolute(datalist, path.parent if base_dir is None else base_dir), findings
 
 
+_OLD_SCOPES: dict[str, dict[Any, Per]] = {
+    "slice_wise": {True: "slice", False: "volume"},
+    "by_volume": {True: "volume", False: "slice"},
+    "bounds_per": {"slice": "slice", "volume": "volume"},
+}
+"""Old keys of a data list's ``size_bounds``, and the value of ``per`` by theirs."""
+
+
+def new_spellings(datalist: Mapping[str, Any]) -> tuple[dict[str, Any], list[Finding]]:
+    """Replace the old spellings in the `size_bounds` of a data list; a warning names the new one of each."""
+    bounds = datalist.get("size_bounds")
+    if not isinstance(bounds, Mapping):
+        return dict(datalist), []
+    where, findings, new = Place(None, "size_bounds"), [], dict(bounds)
+    for key, values in _OLD_SCOPES.items():
+        if "per" not in new and isinstance(new.get(key), (bool, str)) and new[key] in values:
+            per = new["per"] = values[new.pop(key)]
+            findings.append(where.warning("old-spelling", f"the old key '{key}'", f"'per': '{per}', which is taken"))
+    if new.get("unit") == "mm" and new.get("per") in get_args(Per):
+        new["unit"] = UNIT_OF[new["per"]]
+        findings.append(where.warning("old-spelling", "the old unit 'mm'", f"'{new['unit']}', which is taken"))
+    return {**datalist, "size_bounds": new}, findings
+
+
 def open_datalist(
     dataset_dir: PathLike,
     datalist_file: PathLike | None = None,
-    layout: str = "auto",
+    layout: LayoutName = "auto",
     seed: int = 0,
     num_validation: int | float = 0.2,
     num_test: int | float = 0,
@@ -224,8 +246,8 @@ def open_datalist(
 ) -> dict[str, Any]:
     """Get the data list of a folder, ready for a MONAI dataset: the entry point of the bundles' configs.
 
-    It is read from `datalist_file` if that is given, otherwise from ``datalist.json`` in the folder if that exists,
-    otherwise built from the folder's layout.
+    It is read from `datalist_file`, or without one from ``datalist.json`` in the folder. If neither is there, it is
+    built from the folder's layout.
 
     Example, in a bundle's config::
 
@@ -235,22 +257,17 @@ def open_datalist(
     Args:
         dataset_dir: the folder that the paths are relative to.
         datalist_file: a JSON file, or ``None`` or ``""``.
-        layout: for a list that is built, see :py:func:`make_datalist`.
-        seed: likewise.
-        num_validation: likewise.
-        num_test: likewise.
-        weak_labels: likewise. A list that is read says itself what is annotated.
+        layout, seed, num_validation, num_test, weak_labels, patient_pattern: for a list that is built, see
+            :py:func:`make_datalist`.
         sections: the sections that must not be empty, and whose files must exist.
-        patient_pattern: for a list that is built, see :py:func:`make_datalist`.
-        size_bounds: what stands for the list's own `size_bounds` where it has none.
+        size_bounds: the list's `size_bounds` if it has none of its own.
 
     Returns:
         The data list of :py:func:`make_datalist`, with absolute paths.
 
     Raises:
-        DataError: if the folder does not exist or is empty; if there is no list and no known layout; if a section
-            asked for is empty; if a patient is in two sections or a case is listed twice; if files are missing
-            (all of them are named, up to 20).
+        DataError: when the folder does not exist or is empty; there is no list and no known layout; a section asked for
+            is empty; a patient is in two sections or a case is listed twice; or files are missing (it names up to 20).
     """
     root = existing_path(dataset_dir)
     if not os.path.isdir(root):
@@ -263,7 +280,9 @@ def open_datalist(
         built = make_datalist(root, layout, seed, num_validation, num_test, weak_labels, patient_pattern)
         datalist = _absolute(built, root)
     if size_bounds is not None and datalist.get("size_bounds") is None:
-        datalist = {**datalist, "size_bounds": dict(size_bounds)}
+        datalist, findings = new_spellings({**datalist, "size_bounds": dict(size_bounds)})
+        for finding in findings:
+            logger.warning(finding)
     _check(datalist, root, ensure_tuple(sections))
     return datalist
 
@@ -273,8 +292,7 @@ def section_findings(datalist: Mapping[str, Any], needed: Sequence[str]) -> list
 
     Args:
         datalist: of :py:func:`parse_datalist`.
-        needed: the sections that must have cases. A training needs some to train on, and some to choose its best epoch
-            by.
+        needed: the sections that must have cases.
 
     Returns:
         Errors: sections without cases, names that two cases have, and patients in two sections.
@@ -349,7 +367,7 @@ def _shown(value: Any) -> str:
 
 
 def _normalised(entry: Any) -> Item:
-    """An entry of a data list as an item with `case` and `patient`; a file that is ``null`` is none."""
+    """An entry of a data list as an item with `case` and `patient`, without the files that are ``null``."""
     item = {"image": entry} if isinstance(entry, str) else entry
     item = {key: value for key, value in item.items() if value is not None or key not in _PATH_KEYS}
     name = Path(ensure_tuple(item["image"])[0]).name

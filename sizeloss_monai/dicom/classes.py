@@ -9,8 +9,8 @@ from typing import Any, Literal
 
 import numpy as np
 
-from sizeloss_monai.bundle.config_check import ConfigError
 from sizeloss_monai.data.components import component_sizes
+from sizeloss_monai.errors import ConfigError
 
 __all__ = ["BundleDescription", "Quality", "SegmentDescription", "SegmentQuality", "Verdict", "assess_quality"]
 

@@ -16,8 +16,7 @@ from monai.data import MetaTensor
 from monai.transforms import Compose, CopyItemsd, KeepLargestConnectedComponentd, LoadImaged, SaveImaged
 from pydicom.config import disable_value_validation
 
-from sizeloss_monai.bundle.as_typed import literal
-from sizeloss_monai.bundle.config_check import ConfigError
+from sizeloss_monai.bundle.guard import literal
 from sizeloss_monai.bundle.output_dir import check_checkpoint
 from sizeloss_monai.data.grid import MM3_PER_ML
 from sizeloss_monai.data.whole_files import whole_file
@@ -25,6 +24,7 @@ from sizeloss_monai.dicom.classes import BundleDescription, Quality, assess_qual
 from sizeloss_monai.dicom.instances import Instance, read_instances
 from sizeloss_monai.dicom.segmentation import make_segmentation
 from sizeloss_monai.dicom.series import phase_grid, pick_series, read_volume, series_token, split_phases
+from sizeloss_monai.errors import ConfigError
 
 __all__ = ["DicomSegmenter", "SegmentedPhase"]
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 import hashlib
 from collections import Counter, defaultdict
 from collections.abc import Sequence
+from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import numpy as np
 import SimpleITK as sitk  # noqa: N813
@@ -13,7 +15,7 @@ from monai.data import MetaTensor
 from monai.data.utils import orientation_ras_lps
 from monai.utils import MetaKeys, SpaceKeys
 from numpy.typing import NDArray
-from pydicom import Dataset
+from pydicom import Dataset, dcmread
 from pydicom.uid import (
     UID,
     CTImageStorage,
@@ -194,7 +196,7 @@ def phase_grid(headers: Sequence[Dataset]) -> Grid:
     grid = Grid.of((headers[0].Columns, headers[0].Rows, len(headers)), orientation_ras_lps(affine))
     if grid is None:
         raise _error("voxels of no volume", "pixels and distances between slices above 0 mm")
-    return grid
+    return grid.at_right_angles()
 
 
 def read_volume(phase: Sequence[Instance]) -> MetaTensor:
@@ -227,8 +229,8 @@ def _pixels(instance: Instance) -> NDArray[np.float32]:
     """The pixels of one slice, ``[x, y]``."""
     header, name = instance.header, instance.path.name
     try:
-        image = sitk.ReadImage(str(instance.path), sitk.sitkFloat32, "GDCMImageIO")
-    except RuntimeError as err:
+        image = _decoded(instance.path)
+    except Exception as err:  # pydicom raises whatever a damaged value leads to
         raise _error(
             f"pixel data that cannot be decoded ({UID(header.file_meta.TransferSyntaxUID).name}) in '{name}'",
             "a file and a transfer syntax that GDCM reads; dcmtk's dcmdjpeg or gdcmconv --raw may make them "
@@ -240,6 +242,21 @@ def _pixels(instance: Instance) -> NDArray[np.float32]:
     if not np.isfinite(pixels).all():
         raise _error(f"values that are not finite in '{name}'", "numbers")
     return pixels.reshape(header.Columns, header.Rows)
+
+
+def _decoded(path: Path) -> sitk.Image:
+    """The image in a file by GDCM; raises RuntimeError where it cannot decode it."""
+    try:
+        return sitk.ReadImage(str(path), sitk.sitkFloat32, "GDCMImageIO")
+    except RuntimeError:
+        dataset = dcmread(path, force=True)
+        if "SpacingBetweenSlices" not in dataset:
+            raise
+        del dataset.SpacingBetweenSlices  # of 0, or no number, for which GDCM refuses the pixels
+        with TemporaryDirectory() as folder:
+            copy = Path(folder, "slice.dcm")
+            dataset.save_as(copy)
+            return sitk.ReadImage(str(copy), sitk.sitkFloat32, "GDCMImageIO")
 
 
 def numbers_of(header: Dataset, keyword: str) -> tuple[float, ...]:

@@ -1,4 +1,4 @@
-"""What a training step hands to the network and to the loss."""
+"""Image and targets of a training step."""
 
 from __future__ import annotations
 
@@ -13,18 +13,18 @@ __all__ = ["PrepareBatchTargets"]
 
 
 class PrepareBatchTargets(PrepareBatch):
-    """Gives the network its image and the loss a dictionary of targets, as ``WeakSupervisionLoss`` takes it."""
+    """Hand the image to the network and a dictionary of targets to the loss, as ``WeakSupervisionLoss`` takes it.
+
+    Args:
+        target_keys: keys for the loss beside the image; keys that a batch lacks are left out.
+        image_key: key of the network's input.
+    """
 
     def __init__(
         self,
         target_keys: Sequence[str] = ("label", "weak_label", "size_bounds", "volume", "voxel_size", "spacing"),
         image_key: str = CommonKeys.IMAGE,
     ) -> None:
-        """
-        Args:
-            target_keys: keys handed to the loss, beside the image; those a batch does not have are left out.
-            image_key: key of the network's input.
-        """
         self.target_keys = tuple(target_keys)
         self.image_key = image_key
 
@@ -38,12 +38,10 @@ class PrepareBatchTargets(PrepareBatch):
         """
         Args:
             batchdata: a collated batch.
-            device: where the tensors go.
-            non_blocking: whether the copies may be asynchronous.
-            kwargs: further arguments of ``torch.Tensor.to``.
+            device, non_blocking, kwargs: of ``torch.Tensor.to``.
 
         Returns:
-            The image, ``[B, C, *spatial]``, and the targets by key.
+            Image, ``[B, C, *spatial]``, and targets by key.
         """
         kwargs = {"device": device, "non_blocking": non_blocking, **kwargs}
         image = batchdata[self.image_key].to(**kwargs)

@@ -15,14 +15,22 @@ __all__ = ["LagrangianProposalTrainer"]
 
 
 class LagrangianProposalTrainer(SupervisedTrainer):
-    """Each iteration makes a full annotation of the network's own output, the weak label and the size bounds, and then
-    trains on it (Pathak et al. 2015; the baseline of Kervadec et al. 2019, section 4).
+    """Makes a proposal from each output, its weak label and its size bounds, and trains on it.
 
-    The proposals are added to the targets of the loss under ``proposal``: hard ones are class ids, shape
-    ``[B, 1, *spatial]``, for cross-entropy; soft ones probabilities, shape ``[B, C, *spatial]``, for
-    ``torch.nn.CrossEntropyLoss``. ``engine.state.output`` holds ``proposal``, ``proposal_seconds`` (time spent making
-    them), ``proposal_iterations`` (mean over the batch) and ``proposal_violation`` (mean, in voxels) besides what
-    MONAI's trainer leaves there.
+    This is the method of Pathak et al. 2015, the baseline of Kervadec et al. 2019 (section 4). The loss finds the
+    proposals among its targets under ``proposal``: hard ones are class ids, shape ``[B, 1, *spatial]``, for
+    cross-entropy; soft ones are probabilities, shape ``[B, C, *spatial]``, for ``torch.nn.CrossEntropyLoss``.
+    Beside what MONAI's trainer leaves there, ``engine.state.output`` holds ``proposal``, ``proposal_seconds`` (time to
+    make them), ``proposal_iterations`` (mean over the batch) and ``proposal_violation`` (mean, in voxels).
+
+    Args:
+        loss_function: of logits and targets, among them ``proposal``.
+        proposals: makes the proposals.
+        hard: whether the loss gets class ids, as published, or probabilities. The likeliest classes of an uncertain
+            network can leave the bounds that its probabilities keep.
+        weak_label_key: target that holds annotated voxels.
+        bounds_key: target that holds size bounds in voxels.
+        kwargs: of ``monai.engines.SupervisedTrainer``.
     """
 
     def __init__(
@@ -35,23 +43,13 @@ class LagrangianProposalTrainer(SupervisedTrainer):
         bounds_key: str = "size_bounds",
         **kwargs: Any,
     ) -> None:
-        """
-        Args:
-            loss_function: of logits and targets; one of the targets is ``proposal``.
-            proposals: makes the proposals.
-            hard: whether the loss gets class ids, as published, or probabilities. The likeliest classes of a hesitant
-                network need not keep to the bounds its probabilities keep to.
-            weak_label_key: target that holds annotated voxels.
-            bounds_key: target that holds size bounds in voxels.
-            kwargs: of ``monai.engines.SupervisedTrainer``.
-        """
         super().__init__(loss_function=self._loss_on_proposals, **kwargs)
         self.supervision = loss_function
         self.proposals = proposals
         self.hard = hard
         self.weak_label_key = weak_label_key
         self.bounds_key = bounds_key
-        # as late as that, for the host to wait for the proposals while the device still has the backward pass to do
+        # after the backward pass is queued, so that the device has work while the host waits for the proposals
         self.add_event_handler(IterationEvents.BACKWARD_COMPLETED, self._note_seconds)
 
     def _loss_on_proposals(self, pred: torch.Tensor, targets: dict[str, torch.Tensor]) -> torch.Tensor:
@@ -72,7 +70,7 @@ class LagrangianProposalTrainer(SupervisedTrainer):
 
 
 class _Clock:
-    """The time a device takes for what it is asked to do from now on until :meth:`stop`."""
+    """The time that a device takes for its work between now and :meth:`stop`."""
 
     def __init__(self, device: torch.device) -> None:
         self.device = device
@@ -86,11 +84,11 @@ class _Clock:
         return event
 
     def stop(self) -> None:
-        """Make now the end; the host does not wait for the device."""
+        """End the time; the host does not wait for the device."""
         self.end = self._mark()
 
     def seconds(self) -> float:
-        """Between the two; the host waits until the device has come to the end, and no longer."""
+        """Seconds between start and end; the host waits until the device reaches the end."""
         if self.device.type != "cuda":
             return float(self.end - self.start)
         self.end.synchronize()

@@ -1,4 +1,4 @@
-"""Checkpoints, written atomically."""
+"""The state of a training from epoch to epoch: checkpoints, written whole, and the learning rate."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 import ignite.distributed as idist
-from ignite.engine import Engine
-from ignite.handlers import DiskSaver
-from monai.handlers import CheckpointLoader, CheckpointSaver, MetricsSaver
+from ignite.engine import Engine, Events
+from ignite.handlers import Checkpoint, DiskSaver
+from monai.handlers import CheckpointLoader, LrScheduleHandler, MetricsSaver
 from torch.optim.lr_scheduler import ReduceLROnPlateau
 
 from sizeloss_monai.data.whole_files import UNFINISHED, write_whole
 from sizeloss_monai.errors import DataError
 
-__all__ = ["BestCheckpointSaver", "LastCheckpointLoader", "LastCheckpointSaver", "WholeFileSaver", "WholeMetricsSaver"]
+__all__ = ["CheckpointHandler", "KeyMetricLrHandler", "ResumeHandler", "WholeFileSaver", "WholeMetricsSaver"]
 
 
 class WholeFileSaver(DiskSaver):
@@ -72,41 +72,93 @@ class WholeMetricsSaver(MetricsSaver):
                 write_whole(Path(folder) / file.name, file.read_bytes())
 
 
-class LastCheckpointSaver(CheckpointSaver):
-    """Saves ``checkpoint_epoch=N.pt`` after each epoch and then removes those of other epochs.
+class CheckpointHandler:
+    """Keeps the state of the last epoch and the weights of the best one, and resumes a training from the former.
 
-    MONAI's ``CheckpointSaver`` with ``n_saved=1`` removes the old file before it writes the new one, in place: an
-    interruption leaves no file, or part of one. A resumed run never removes the file that it resumed from.
+    ``checkpoint_epoch=N.pt`` is saved after each epoch; then those of other epochs are removed. ``model.pt`` is saved
+    whenever the key metric of the evaluator is better than before. Both are written whole: an interruption leaves the
+    earlier file. (MONAI's ``CheckpointSaver`` removes the old file first, and writes the new one bit by bit.)
 
     Example, in a bundle's config::
 
-        - {_target_: sizeloss_monai.handlers.LastCheckpointSaver, save_dir: "@ckpt_dir", save_dict: "@checkpoint_items"}
+        - _target_: sizeloss_monai.handlers.CheckpointHandler
+          save_dir: "@train#ckpt_dir"
+          save_dict: {model: "@network", optimizer: "@optimizer", lr_scheduler: "@lr_scheduler"}
+          evaluator: "@validate#evaluator"
     """
 
-    def __init__(self, save_dir: str, save_dict: Mapping[str, Any]) -> None:
+    def __init__(
+        self,
+        save_dir: str,
+        save_dict: Mapping[str, Any],
+        evaluator: Engine | None = None,
+        load_path: str | None = None,
+        map_location: Any = None,
+    ) -> None:
         """
         Args:
-            save_dir: folder of one run; this handler owns ``checkpoint_epoch=*.pt`` in it.
-            save_dict: objects with ``state_dict`` and ``load_state_dict``, by name.
+            save_dir: folder of one run; ``checkpoint_epoch=*.pt`` and ``model.pt`` in it are this handler's.
+            save_dict: what to save after each epoch, by name: objects with ``state_dict`` and ``load_state_dict``. The
+                trainer is saved besides.
+            evaluator: whose key metric chooses the best ``model``; None: there is no ``model.pt``.
+            load_path: the checkpoint that the training goes on from; None: it starts anew.
+            map_location: where to load it, see ``torch.load``.
         """
-        super().__init__(save_dir, dict(save_dict), save_interval=1, n_saved=None)
-        assert self._interval_checkpoint is not None
-        self._interval_checkpoint.save_handler = WholeFileSaver(save_dir)
+        self.save_dir = Path(save_dir)
+        self.evaluator = evaluator
+        self.load_path = load_path
+        self.map_location = map_location
+        self.items = dict(save_dict)
+        if evaluator is not None:
+            self.items["best"] = Checkpoint(  # its score, so that a resumed run knows what to beat
+                {"model": save_dict["model"]},
+                WholeFileSaver(save_dir, "model.pt"),
+                score_function=_key_metric,
+                score_name="key_metric",
+            )
 
-    def interval_completed(self, engine: Engine) -> None:
-        """Save, then remove the checkpoints of other epochs."""
-        super().interval_completed(engine)
-        if idist.get_rank() > 0:
-            return
-        assert self._interval_checkpoint is not None
-        saved = Path(str(self._interval_checkpoint.last_checkpoint))
-        for file in saved.parent.glob("checkpoint_epoch=*.pt"):
-            if file != saved:
-                file.unlink()
+    def attach(self, engine: Engine) -> None:
+        """
+        Args:
+            engine: the trainer.
+        """
+        self.items["trainer"] = engine
+        self.last = Checkpoint(
+            self.items, WholeFileSaver(str(self.save_dir)), score_function=_epoch, score_name="epoch", n_saved=None
+        )
+        if self.load_path is not None:
+            ResumeHandler(self.load_path, self.items, map_location=self.map_location).attach(engine)
+        if self.evaluator is not None:
+            self.evaluator.add_event_handler(Events.EPOCH_COMPLETED, self.items["best"])
+        engine.add_event_handler(Events.EPOCH_COMPLETED, self)
+
+    def __call__(self, engine: Engine) -> None:
+        """Save, then remove the checkpoints of other epochs.
+
+        Args:
+            engine: the trainer, after an epoch.
+
+        Raises:
+            OSError: when the file cannot be written; the earlier one stays.
+        """
+        self.last(engine)
+        if idist.get_rank() == 0:
+            for file in self.save_dir.glob("checkpoint_epoch=*.pt"):
+                if file.name != Path(str(self.last.last_checkpoint)).name:
+                    file.unlink()
 
 
-class LastCheckpointLoader(CheckpointLoader):
-    """Restores a checkpoint of :py:class:`LastCheckpointSaver`; the config decides how the learning rate goes on.
+def _epoch(engine: Engine) -> int:
+    return engine.state.epoch
+
+
+def _key_metric(engine: Engine) -> float:
+    state: Any = engine.state  # MONAI's evaluators add the key metric's name
+    return float(state.metrics[state.key_metric_name])
+
+
+class ResumeHandler(CheckpointLoader):
+    """Restores what :py:class:`CheckpointHandler` has saved, and lets the config say how the step size goes on.
 
     The state of PyTorch's schedules holds their length, which MONAI's ``CheckpointLoader`` restores: a schedule for 2
     epochs then goes on at rate 0 in a run of 4 more. This handler steps the config's schedule to the epoch of the
@@ -171,23 +223,26 @@ def _options(group: dict[str, Any]) -> dict[str, Any]:
     return {key: deepcopy(value) for key, value in group.items() if key != "params"}
 
 
-class BestCheckpointSaver(CheckpointSaver):
-    """Saves one file, ``model.pt``, whenever the key metric is better than before.
+class KeyMetricLrHandler(LrScheduleHandler):
+    """MONAI's ``LrScheduleHandler`` that gives the evaluator's key metric to a schedule that depends on it.
 
-    MONAI's ``CheckpointSaver`` with ``key_metric_filename`` removes the old file before it writes the new one in place.
-
-    Example, in a bundle's config::
-
-        - {_target_: sizeloss_monai.handlers.BestCheckpointSaver, save_dir: "@ckpt_dir", save_dict: {model: "@network"}}
+    ``ReduceLROnPlateau`` gets the metric; other schedules count epochs. So an overlay changes the schedule alone.
     """
 
-    def __init__(self, save_dir: str, save_dict: Mapping[str, Any], filename: str = "model.pt") -> None:
+    def __init__(self, lr_scheduler: Any, evaluator: Engine) -> None:
         """
         Args:
-            save_dir: folder of one run.
-            save_dict: objects with ``state_dict``, by name.
-            filename: name of the file.
+            lr_scheduler: of PyTorch or MONAI, stepped after each epoch of the trainer.
+            evaluator: a MONAI evaluator with a key metric; -inf counts until there is one.
         """
-        super().__init__(save_dir, dict(save_dict), save_key_metric=True, key_metric_filename=filename)
-        assert self._key_metric_checkpoint is not None
-        self._key_metric_checkpoint.save_handler = WholeFileSaver(save_dir, filename)
+        self.evaluator = evaluator
+        step_transform = self._metric if isinstance(lr_scheduler, ReduceLROnPlateau) else _no_arguments
+        super().__init__(lr_scheduler, print_lr=False, step_transform=step_transform)
+
+    def _metric(self, engine: Engine) -> float:
+        state: Any = self.evaluator.state
+        return state.metrics.get(state.key_metric_name, float("-inf"))
+
+
+def _no_arguments(engine: Engine) -> tuple[()]:
+    return ()

@@ -10,6 +10,7 @@ from monai.transforms.utils import rescale_array
 from monai.utils import optional_import
 from monai.visualize import blend_images
 
+from sizeloss_monai.data.label_ids import DEFAULT_IGNORE_INDEX
 from sizeloss_monai.handlers.case_metrics import evaluated_items
 
 __all__ = ["OverlayImagesHandler", "ProposalImagesHandler", "overlay_row"]
@@ -119,7 +120,7 @@ class ProposalImagesHandler(_RowsHandler):
     ``weak_label`` and ``label``. Volumes show the slice with the largest truth.
     """
 
-    def __init__(self, log_dir: str, num_items: int = 4, ignore_index: int = 255) -> None:
+    def __init__(self, log_dir: str, num_items: int = 4, ignore_index: int = DEFAULT_IGNORE_INDEX) -> None:
         """
         Args:
             log_dir: folder of the event file.

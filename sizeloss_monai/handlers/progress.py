@@ -4,16 +4,45 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TextIO
 
+import ignite.distributed as idist
 import torch
 from ignite.engine import Engine, Events
+from monai.handlers import StatsHandler, TensorBoardHandler
 from tqdm import tqdm
 
+from sizeloss_monai.handlers.images import OverlayImagesHandler, ProposalImagesHandler
 from sizeloss_monai.losses import WeakSupervisionLoss
 
-__all__ = ["LossTermsHandler", "ProgressBarHandler"]
+__all__ = ["LossTermsHandler", "ProgressBarHandler", "step_numbers", "without_loggers"]
+
+
+def step_numbers(output: Mapping[str, Any]) -> dict[str, float]:
+    """What to show and log of a training step.
+
+    Args:
+        output: of a trainer with :class:`LossTermsHandler`.
+
+    Returns:
+        The loss, its terms, and the numbers of Lagrangian proposals, ``proposal_…``, where there are any.
+    """
+    proposals = {name: float(value) for name, value in output.items() if name.startswith("proposal_")}
+    return {"loss": output["loss"].item(), **{k: v.item() for k, v in output["loss_terms"].items()}, **proposals}
+
+
+def without_loggers(handlers: Sequence[Any]) -> list[Any]:
+    """The handlers that every process of a training needs: the first process alone shows and logs.
+
+    Args:
+        handlers: of a trainer or an evaluator.
+
+    Returns:
+        All of them in the first process. In the others, those that neither print nor write for TensorBoard.
+    """
+    loggers = (StatsHandler, TensorBoardHandler, ProgressBarHandler, OverlayImagesHandler, ProposalImagesHandler)
+    return [handler for handler in handlers if idist.get_rank() == 0 or not isinstance(handler, loggers)]
 
 
 class ProgressBarHandler:

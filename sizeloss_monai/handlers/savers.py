@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from sizeloss_monai.data.components import component_sizes
 from sizeloss_monai.data.mask_writer import MaskWriter
 from sizeloss_monai.data.whole_files import write_whole
-from sizeloss_monai.datalist.classes import ids_by_class, network_class_names
+from sizeloss_monai.datalist.classes import ClassMap
 from sizeloss_monai.datalist.layouts import SECTIONS
 from sizeloss_monai.errors import DataError
 from sizeloss_monai.sizes.bounds import SizeBounds, case_bounds, case_tags, union_bounds
@@ -70,16 +70,14 @@ class MasksSaver(_CasesSaver):
         self,
         save_dir: str,
         datalist: Mapping[str, Any],
-        label_ids: Sequence[int],
-        target_ids: Sequence[int],
+        classes: ClassMap,
         probability_key: str = "probability",
     ) -> None:
         """
         Args:
-            save_dir: folder of ``cases.json`` and ``masks``; may be absent.
-            datalist: the data list with the cases, with absolute paths.
-            label_ids: ids of the label files.
-            target_ids: the class of the network that each of them is.
+            save_dir: folder of ``cases.json`` and of ``masks``; made if it is not there.
+            datalist: what the cases were taken from, with absolute paths.
+            classes: the class of each id of the label files.
             probability_key: the softmax, ``MetaTensor`` of shape ``[C, X, Y, Z]`` on the scan's own grid.
 
         Raises:
@@ -89,8 +87,8 @@ class MasksSaver(_CasesSaver):
         self.items = {str(item["case"]): item for section in SECTIONS for item in datalist.get(section, [])}
         for case in self.items:
             if not case or case != Path(case).name or "\\" in case:
-                raise DataError(f"case '{case}', key 'case': expected a name that its mask's file can have.")
-        self.target_ids = {str(given): int(made) for given, made in zip(label_ids, target_ids, strict=True)}
+                raise DataError(f"case '{case}', key 'case': expected a name that a file can have, its mask's.")
+        self.target_ids = {str(label_id): class_id for label_id, class_id in classes.class_of.items()}
         self.probability_key = probability_key
         self.cases: list[dict[str, Any]] = []
 
@@ -169,16 +167,14 @@ class SizesSaver(_CasesSaver):
         self,
         save_dir: str,
         datalist: Mapping[str, Any],
-        label_ids: Sequence[int],
-        target_ids: Sequence[int],
+        classes: ClassMap,
         probability_key: str = "probability",
     ) -> None:
         """
         Args:
-            save_dir: folder of the table; may be absent.
-            datalist: the data list with the cases, for their bounds and the names of classes.
-            label_ids: ids of the label files, by which the data list gives bounds.
-            target_ids: the class of the network that each of them is.
+            save_dir: folder of the table; made if it is not there.
+            datalist: what the cases were taken from, for their bounds and the names of classes.
+            classes: the class of each id of the label files, by which the data list gives bounds.
             probability_key: the softmax, ``MetaTensor`` of shape ``[C, X, Y, Z]`` on the scan's own grid.
 
         Raises:
@@ -188,8 +184,8 @@ class SizesSaver(_CasesSaver):
         self.probability_key = probability_key
         items = [item for section in SECTIONS for item in datalist.get(section, [])]
         self.known = {str(item["case"]): (case_bounds(datalist, item), case_tags(item)) for item in items}
-        self.names = network_class_names(datalist, label_ids, target_ids)
-        self.ids = ids_by_class(label_ids, target_ids)
+        self.names = classes.names(datalist)
+        self.ids = classes.ids_of
         self.rows: list[SizeRow] = []
 
     def _reset(self, engine: Engine) -> None:

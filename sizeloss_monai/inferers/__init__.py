@@ -1,4 +1,4 @@
-"""Inferers MONAI lacks."""
+"""Inferers that MONAI lacks."""
 
 from sizeloss_monai.inferers.chunked import ChunkedInferer
 

@@ -15,20 +15,23 @@ __all__ = ["ChunkedInferer"]
 
 
 class ChunkedInferer(Inferer):
-    """Runs a network on a few items of a batch at a time, in bounded memory and with the gradient of the whole batch.
+    """Runs a network on a few items of a batch at a time, in bounded memory, with the gradient of the whole batch.
 
-    For losses that need all slices of a volume at once, such as
-    :class:`~sizeloss_monai.constraints.VolumeSizeConstraintLoss`, where the activations of all of them do not fit: the
-    first pass keeps only each chunk's output, the loss is of all outputs, and the backward pass runs chunk after chunk
-    again, with the loss's gradient fixed (``torch.utils.checkpoint``). It costs one more forward pass.
+    Losses such as :class:`~sizeloss_monai.constraints.VolumeSizeConstraintLoss` need all slices of a volume at once,
+    whose activations may not fit. The first pass keeps only each chunk's output, and the loss sees all outputs. The
+    backward pass runs each chunk again, with the gradient of the loss fixed (``torch.utils.checkpoint``), at the cost
+    of one more forward pass.
 
-    The gradient is that of one pass, for any loss, where the network treats each item alone. Dropout draws the same
-    mask in both passes, but not the mask one pass would have drawn. Batch normalisation in training mode is the
-    exception: its statistics are those of a chunk, so choose instance or group normalisation, or chunks as large as
-    fit. Its running statistics are updated once a chunk, not twice.
+    The gradient equals that of one pass, for any loss, where the network treats each item alone. Dropout draws the same
+    mask in both passes, but not the mask of a single large pass. Batch normalisation in training mode uses the
+    statistics of a chunk: prefer instance or group normalisation, or chunks as large as fit. Each chunk updates its
+    running statistics once.
 
-    A ``DistributedDataParallel`` network needs ``broadcast_buffers=False``: processes whose volumes have different
-    numbers of chunks would otherwise wait for one another's broadcasts for ever. ``SyncBatchNorm`` cannot be chunked.
+    A ``DistributedDataParallel`` network needs ``broadcast_buffers=False``: processes with different numbers of chunks
+    would wait for one another's broadcasts for ever. ``SyncBatchNorm`` cannot be chunked.
+
+    Args:
+        chunk_size: items (slices) per pass, >= 1; otherwise ValueError is raised.
 
     Example:
         >>> network = torch.nn.Conv2d(1, 2, 3)
@@ -37,15 +40,8 @@ class ChunkedInferer(Inferer):
     """
 
     def __init__(self, chunk_size: int) -> None:
-        """
-        Args:
-            chunk_size: items (slices) per pass.
-
-        Raises:
-            ValueError: when ``chunk_size`` is below 1.
-        """
         if chunk_size < 1:
-            raise ValueError(f"chunk_size must be >= 1, found {chunk_size}.")
+            raise ValueError(f"chunk_size must be >= 1, got {chunk_size}.")
         self.chunk_size = chunk_size
 
     def __call__(
@@ -55,8 +51,7 @@ class ChunkedInferer(Inferer):
         Args:
             inputs: shape ``[B, ...]``.
             network: called on ``[chunk_size or less, ...]``.
-            args: for the network, after its input.
-            kwargs: for the network.
+            args, kwargs: further arguments of the network.
 
         Returns:
             The outputs of all items, ``[B, ...]``.
@@ -76,7 +71,7 @@ class ChunkedInferer(Inferer):
 
 @contextmanager
 def _running_statistics_kept(network: Any) -> Iterator[None]:
-    """Undo what a repeated forward pass adds to running statistics."""
+    """Undo the changes of a repeated forward pass to running statistics."""
     modules = network.modules() if isinstance(network, torch.nn.Module) else []
     buffers = [buffer for module in modules if isinstance(module, _NormBase) for buffer in module.buffers()]
     kept = [buffer.clone() for buffer in buffers]

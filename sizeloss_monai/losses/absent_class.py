@@ -1,4 +1,4 @@
-"""The dense term of classes that are known to be absent."""
+"""Cross-entropy of classes that are known to be absent."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch.nn.modules.loss import _Loss
 
-from sizeloss_monai.constraints.penalties import refuse_nan_bounds
+from sizeloss_monai.constraints.penalties import check_bounds_shape, refuse_nan_bounds
 from sizeloss_monai.constraints.statistics import at_least_float32
 
 __all__ = ["AbsentClassLoss"]
@@ -18,11 +18,11 @@ class AbsentClassLoss(_Loss):
     .. math::
         L = -\frac{1}{|A|} \sum_{(i, k) \in A} \frac{1}{|\Omega|} \sum_{p \in \Omega} \log (1 - S_{i, k, p})
 
-    over the pairs :math:`A` of an item and a class whose upper bound is 0; 0 where there are none.
+    over the pairs :math:`A` of an item and a class whose upper bound is 0; without such pairs the loss is 0.
 
-    The quadratic penalty of the bounds (0, 0), :math:`V^2`, never reaches its aim :math:`V \le 0`: a softmax is
-    positive everywhere, and the gradient at a voxel's logit, :math:`2 V S_p (1 - S_p)`, dies where the network is
-    certain of the class by mistake. Here it is :math:`S_p / |\Omega|`, largest there, whatever the other voxels do.
+    The quadratic penalty of the bounds (0, 0), :math:`V^2`, cannot reach its aim :math:`V \le 0`: a softmax is
+    positive everywhere. Its gradient at a voxel's logit, :math:`2 V S_p (1 - S_p)`, vanishes where the network is
+    certain of the class by mistake. The gradient here, :math:`S_p / |\Omega|`, is largest there.
 
     Example:
         >>> loss = AbsentClassLoss()
@@ -38,12 +38,11 @@ class AbsentClassLoss(_Loss):
             bounds: lower and upper size bound per item and class in any unit, shape ``[B, C, 2]``.
 
         Raises:
-            ValueError: when ``bounds`` is not of that shape or holds a NaN, or there is one class only.
+            ValueError: when ``bounds`` has another shape or holds a NaN, or ``input`` has fewer than two channels.
         """
-        if bounds.shape != (*input.shape[:2], 2):
-            raise ValueError(f"bounds must have shape {[*input.shape[:2], 2]}, found {list(bounds.shape)}.")
+        check_bounds_shape(bounds, input)
         if input.shape[1] < 2:
-            raise ValueError("expected at least two classes, found one channel.")
+            raise ValueError("input must have at least two channels, got one.")
         refuse_nan_bounds(bounds)
         absent = bounds[..., 1] <= 0
         with torch.autocast(input.device.type, enabled=False):

@@ -1,4 +1,4 @@
-"""The entropy of predictions."""
+"""Entropy of predictions."""
 
 from __future__ import annotations
 
@@ -8,20 +8,24 @@ import torch
 from torch.nn.modules.loss import _Loss
 
 from sizeloss_monai.constraints.statistics import at_least_float32
-from sizeloss_monai.losses.partial_cross_entropy import DEFAULT_IGNORE_INDEX, check_class_ids
+from sizeloss_monai.data.label_ids import DEFAULT_IGNORE_INDEX
+from sizeloss_monai.losses.partial_cross_entropy import check_class_ids
 
 __all__ = ["EntropyLoss"]
 
 
 class EntropyLoss(_Loss):
-    r"""Mean entropy of the softmax, as a share of the greatest possible (Grandvalet and Bengio, NeurIPS 2004).
+    r"""Mean entropy of the softmax as a share of the largest possible one (Grandvalet and Bengio, NeurIPS 2004).
 
     .. math::
         L = -\frac{1}{|\Omega| \log C} \sum_{p \in \Omega} \sum_k S_{k, p} \log S_{k, p}
 
-    1 for a uniform prediction, 0 for a certain one. Grey predictions are how a soft size meets its bounds while the
-    hard one does not; this term makes them decide. It has no opinion which way, so give it a small weight: alone, any
-    map of certain predictions minimises it.
+    1 for a uniform prediction, 0 for a certain one. A soft size can meet its bounds by grey predictions while the hard
+    size does not; this term makes the network decide. It does not say which way, and any map of certain predictions
+    minimises it, so give it a small weight.
+
+    Args:
+        ignore_index: value of unannotated voxels in ``weak_label``.
 
     Example:
         >>> EntropyLoss()(torch.zeros(1, 3, 4, 4)).item()
@@ -29,10 +33,6 @@ class EntropyLoss(_Loss):
     """
 
     def __init__(self, ignore_index: int = DEFAULT_IGNORE_INDEX) -> None:
-        """
-        Args:
-            ignore_index: value of ``weak_label`` where nobody annotated.
-        """
         super().__init__()
         self.ignore_index = ignore_index
 
@@ -40,14 +40,14 @@ class EntropyLoss(_Loss):
         """
         Args:
             input: logits, shape ``[B, C, *spatial]``, ``C >= 2``.
-            weak_label: class ids, shape ``[B, 1, *spatial]``: the mean is over the voxels nobody annotated, 0 where all
-                are. None: over all voxels.
+            weak_label: class ids, shape ``[B, 1, *spatial]``: the mean runs over the unannotated voxels, and is 0
+                without any. None: over all voxels.
 
         Raises:
-            ValueError: when ``weak_label`` is not of that shape, or there is one class only.
+            ValueError: when ``weak_label`` has another shape, or ``input`` has fewer than two channels.
         """
         if input.shape[1] < 2:
-            raise ValueError("expected at least two classes, found one channel.")
+            raise ValueError("input must have at least two channels, got one.")
         if weak_label is not None:
             check_class_ids(weak_label, input)
         with torch.autocast(input.device.type, enabled=False):

@@ -8,10 +8,9 @@ from monai.utils import LossReduction
 from torch.nn.modules.loss import _Loss
 
 from sizeloss_monai.constraints.statistics import at_least_float32
+from sizeloss_monai.data.label_ids import DEFAULT_IGNORE_INDEX
 
-__all__ = ["PartialCrossEntropyLoss", "partial_cross_entropy"]
-
-DEFAULT_IGNORE_INDEX = 255
+__all__ = ["PartialCrossEntropyLoss", "check_class_ids", "partial_cross_entropy"]
 
 
 def partial_cross_entropy(
@@ -22,7 +21,7 @@ def partial_cross_entropy(
     reduction: LossReduction | str = LossReduction.MEAN,
     per_item: bool = False,
 ) -> torch.Tensor:
-    """Functional form of :class:`PartialCrossEntropyLoss`; see there for the arguments."""
+    """The pure function of :class:`PartialCrossEntropyLoss`, which explains the arguments."""
     check_class_ids(target, logits)
     reduction = LossReduction(reduction)
     ids = target.squeeze(1).long()
@@ -37,17 +36,15 @@ def partial_cross_entropy(
         total = F.cross_entropy(wide, ids, ignore_index=ignore_index, reduction="sum")
         if reduction == LossReduction.SUM:
             return total
-        # cross_entropy's own mean is 0 / 0 where nobody annotated anything
+        # cross_entropy's own mean is 0 / 0 where nothing is annotated
         return total / (ids != ignore_index).sum().clamp(min=1)
 
 
 def check_class_ids(target: torch.Tensor, logits: torch.Tensor) -> None:
-    """Raise ValueError unless ``target`` is of shape ``[B, 1, *spatial]``, ``logits`` being ``[B, C, *spatial]``."""
+    """Raise ValueError unless ``target`` has shape ``[B, 1, *spatial]`` where ``logits`` has ``[B, C, *spatial]``."""
     expected = [logits.shape[0], 1, *logits.shape[2:]]
     if list(target.shape) != expected:
-        raise ValueError(
-            f"target must hold class ids, shape [B, 1, *spatial]: expected {expected}, found {list(target.shape)}."
-        )
+        raise ValueError(f"target must hold class ids, shape {expected}, got {list(target.shape)}.")
 
 
 def _mean_of_item_means(logits: torch.Tensor, ids: torch.Tensor, ignore_index: int) -> torch.Tensor:
@@ -64,7 +61,21 @@ class PartialCrossEntropyLoss(_Loss):
     .. math::
         H(S) = -\sum_{p \in \Omega_L} \log S_{p, y_p}
 
-    A batch in which nothing is annotated gives 0 with zero gradients.
+    A batch without annotated voxels gives 0 with zero gradients.
+
+    Args:
+        ignore_index: value of unannotated voxels in ``target``.
+        include_background: whether voxels annotated as class 0 count. The paper's weak labels hold none.
+        reduction: {``"none"``, ``"mean"``, ``"sum"``}.
+
+            - ``"sum"``: over the annotated voxels of the batch, as in the paper.
+            - ``"mean"``: over the annotated voxels of the batch, as in the authors' published code.
+            - ``"none"``: one value per voxel, shape ``[B, *spatial]``, 0 where not annotated.
+        per_item: whether ``"mean"`` first averages each item's annotated voxels, then the items that have any. Without
+            it the few voxels of weak annotations hardly count beside full ones in the same batch.
+
+    Raises:
+        ValueError: when ``reduction`` is unknown, or ``per_item`` is given with a reduction other than ``"mean"``.
 
     Example:
         >>> loss = PartialCrossEntropyLoss()
@@ -82,24 +93,9 @@ class PartialCrossEntropyLoss(_Loss):
         reduction: LossReduction | str = LossReduction.MEAN,
         per_item: bool = False,
     ) -> None:
-        """
-        Args:
-            ignore_index: value of ``target`` where nobody annotated.
-            include_background: whether voxels annotated as class 0 count. The paper's weak labels hold none.
-            reduction: {``"none"``, ``"mean"``, ``"sum"``}; defaults to ``"mean"``.
-
-                - ``"sum"``: over the annotated voxels of the batch, as in the paper.
-                - ``"mean"``: over the annotated voxels of the batch, as in the authors' published code.
-                - ``"none"``: one value a voxel, shape ``[B, *spatial]``, 0 where not annotated.
-            per_item: whether ``"mean"`` is first taken over each item's annotated voxels, then over the items that have
-                any: in a batch of weak and full annotations the few voxels of the weak ones would not count otherwise.
-
-        Raises:
-            ValueError: when ``reduction`` is none of these, or ``per_item`` is asked for with another than ``"mean"``.
-        """
         super().__init__(reduction=LossReduction(reduction).value)
         if per_item and self.reduction != LossReduction.MEAN.value:
-            raise ValueError(f"per_item goes with reduction 'mean' only, found {self.reduction!r}.")
+            raise ValueError(f"reduction must be 'mean' with per_item, got {self.reduction!r}.")
         self.per_item = per_item
         self.ignore_index = ignore_index
         self.include_background = include_background
@@ -111,7 +107,7 @@ class PartialCrossEntropyLoss(_Loss):
             target: class ids, shape ``[B, 1, *spatial]``, ``ignore_index`` where not annotated.
 
         Raises:
-            ValueError: when ``target`` is not of that shape.
+            ValueError: when ``target`` has another shape.
         """
         return partial_cross_entropy(
             input, target, self.ignore_index, self.include_background, self.reduction, self.per_item

@@ -7,7 +7,8 @@ from monai.losses import DiceLoss
 from monai.utils import LossReduction
 
 from sizeloss_monai.constraints.statistics import at_least_float32
-from sizeloss_monai.losses.partial_cross_entropy import DEFAULT_IGNORE_INDEX, check_class_ids
+from sizeloss_monai.data.label_ids import DEFAULT_IGNORE_INDEX
+from sizeloss_monai.losses.partial_cross_entropy import check_class_ids
 
 __all__ = ["PartialDiceLoss"]
 
@@ -19,9 +20,13 @@ class PartialDiceLoss(DiceLoss):
         L = \frac{1}{|K|} \sum_{k \in K} \left(1 - \frac{2 \sum_{p \in \Omega_L} S_{k,p}\, [y_p = k]}
         {\sum_{p \in \Omega_L} S_{k,p} + [y_p = k]}\right), \quad K = \{y_p : p \in \Omega_L\}
 
-    The sums are MONAI's, with its ``ignore_index`` and ``batch=True``. What it lacks: there, a class that nobody
-    annotated in the batch counts as a loss of 1, which drowns the others where annotations are few. Here it does not
-    count, and a batch in which nothing is annotated gives 0 with zero gradients.
+    MONAI computes the sums, with its ``ignore_index`` and ``batch=True``. There a class without annotated voxels in the
+    batch counts as a loss of 1, which outweighs the others where annotations are few. Here it does not count, and a
+    batch without annotated voxels gives 0 with zero gradients.
+
+    Args:
+        ignore_index: value of unannotated voxels in ``target``.
+        include_background: whether class 0 counts as a class; voxels annotated as 0 always count for the others.
 
     Example:
         >>> loss = PartialDiceLoss()
@@ -33,11 +38,6 @@ class PartialDiceLoss(DiceLoss):
     """
 
     def __init__(self, ignore_index: int = DEFAULT_IGNORE_INDEX, include_background: bool = True) -> None:
-        """
-        Args:
-            ignore_index: value of ``target`` where nobody annotated.
-            include_background: whether class 0 counts as a class; voxels annotated as 0 always count for the others.
-        """
         super().__init__(
             include_background=include_background,
             to_onehot_y=True,
@@ -54,10 +54,10 @@ class PartialDiceLoss(DiceLoss):
             target: class ids, shape ``[B, 1, *spatial]``, ``ignore_index`` where not annotated.
 
         Raises:
-            ValueError: when ``target`` is not of that shape, or there is one class only.
+            ValueError: when ``target`` has another shape, or ``input`` has fewer than two channels.
         """
         if input.shape[1] < 2:
-            raise ValueError("expected at least two classes, found one channel.")
+            raise ValueError("input must have at least two channels, got one.")
         check_class_ids(target, input)
         with torch.autocast(input.device.type, enabled=False):
             losses = super().forward(at_least_float32(input), target).flatten()

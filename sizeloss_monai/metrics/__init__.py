@@ -1,10 +1,13 @@
-"""Metrics of volumes predicted slice by slice, and of what can be measured without full masks."""
+"""Metrics that MONAI lacks: against full masks, and without them."""
 
-from sizeloss_monai.metrics.crf_energy import CRFEnergyMetric
-from sizeloss_monai.metrics.dice import AnnotatedDiceMetric, SliceDiceMetric
-from sizeloss_monai.metrics.hausdorff_mm import HausdorffDistanceMMMetric
-from sizeloss_monai.metrics.size_violation import SizeViolationMetric, size_violation
-from sizeloss_monai.metrics.weak_score import WeakScoreMetric
+from sizeloss_monai.metrics.with_masks import HausdorffDistanceMMMetric, SliceDiceMetric
+from sizeloss_monai.metrics.without_masks import (
+    AnnotatedDiceMetric,
+    CRFEnergyMetric,
+    SizeViolationMetric,
+    WeakScoreMetric,
+    size_violation,
+)
 
 __all__ = [
     "AnnotatedDiceMetric",

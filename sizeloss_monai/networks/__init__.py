@@ -1,7 +1,5 @@
 """Networks that MONAI lacks."""
 
-from __future__ import annotations
-
 from sizeloss_monai.networks.enet import ENet
 from sizeloss_monai.networks.residual_unet import FusionNet
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 import torch.nn as nn
@@ -12,52 +13,27 @@ from monai.networks.layers.factories import Pool
 
 __all__ = ["ENet"]
 
-# The paper's widths: the sum of the initial block's two branches, the first stage, and the second and third stages.
+# The paper's widths: both branches of the initial block, the first stage, and the second and third stages.
 _INITIAL, _SHALLOW, _DEEP = 16, 64, 128
 _INITIAL_FILTERS = 13
 _PROJECTION_RATIO = 4
 
 
 def _act(prelu: bool, channels: int) -> tuple[str, dict]:
-    """The activation as MONAI's factories take it: PReLU with one slope per channel, or ReLU."""
+    """PReLU with one slope per channel, or ReLU, as MONAI's factories take it."""
     return ("prelu", {"num_parameters": channels}) if prelu else ("relu", {})
 
 
-class _Unit(Convolution):
-    """A bias-free 2D convolution with its norm, and a dropout of whole channels and an activation where asked for."""
-
-    def __init__(
-        self,
-        in_channels: int,
-        out_channels: int,
-        kernel_size: Sequence[int] | int,
-        norm: tuple | str,
-        act: tuple | None = None,
-        dropout: float | None = None,
-        strides: int = 1,
-        dilation: int = 1,
-        padding: int | None = None,
-        is_transposed: bool = False,
-    ) -> None:
-        super().__init__(
-            spatial_dims=2,
-            in_channels=in_channels,
-            out_channels=out_channels,
-            strides=strides,
-            kernel_size=kernel_size,
-            act=act,
-            norm=norm,
-            dropout=dropout,
-            dropout_dim=2,
-            dilation=dilation,
-            bias=False,
-            padding=padding,
-            is_transposed=is_transposed,
-        )
+def _unit(
+    in_channels: int, out_channels: int, kernel_size: Sequence[int] | int, norm: tuple | str, **options: Any
+) -> nn.Module:
+    """A bias-free 2D convolution with its norm, then whole-channel dropout and activation where ``options`` ask."""
+    options = {"act": None, "dropout_dim": 2, "bias": False, **options}
+    return Convolution(2, in_channels, out_channels, kernel_size=kernel_size, norm=norm, **options)
 
 
 class _Initial(nn.Module):
-    """Halves the image: a strided 3x3 convolution beside a max-pooling of the image itself, concatenated."""
+    """Halves the image: concatenates a strided 3x3 convolution with a max-pooling of the image."""
 
     def __init__(self, in_channels: int, out_channels: int, norm: tuple | str) -> None:
         super().__init__()
@@ -70,7 +46,7 @@ class _Initial(nn.Module):
 
 
 class _Bottleneck(nn.Module):
-    """Keeps size and width: 1x1 projection, one 3x3 (dilated) or two asymmetric convolutions, 1x1 expansion, added."""
+    """Adds a branch of the same size: 1x1 projection, a 3x3 (dilated) or two asymmetric convolutions, 1x1 expansion."""
 
     def __init__(
         self,
@@ -86,9 +62,9 @@ class _Bottleneck(nn.Module):
         act = _act(prelu, inner)
         kernels: list = [3] if asymmetric is None else [(asymmetric, 1), (1, asymmetric)]
         self.branch = nn.Sequential(
-            _Unit(channels, inner, 1, norm, act),
-            *(_Unit(inner, inner, kernel, norm, act, dilation=dilation) for kernel in kernels),
-            _Unit(inner, channels, 1, norm, dropout=dropout),
+            _unit(channels, inner, 1, norm, act=act),
+            *(_unit(inner, inner, kernel, norm, act=act, dilation=dilation) for kernel in kernels),
+            _unit(inner, channels, 1, norm, dropout=dropout),
         )
         self.act = ADN("A", act=_act(prelu, channels))
 
@@ -97,19 +73,19 @@ class _Bottleneck(nn.Module):
 
 
 class _Down(nn.Module):
-    """Halves the map: max-pooling padded with empty channels, plus a branch that begins with a strided projection."""
+    """Halves the map: max-pooling padded with empty channels, plus a branch with a strided projection."""
 
     def __init__(self, in_channels: int, out_channels: int, norm: tuple | str, dropout: float) -> None:
         super().__init__()
         inner = out_channels // _PROJECTION_RATIO
         act = _act(True, inner)
-        # Negative, and so a crop, only where an image of more than 51 channels makes the initial block this wide.
+        # negative, so a crop, where an image of more than 51 channels widens the initial block
         self.extra_channels = out_channels - in_channels
         self.pool = Pool["MAX", 2](kernel_size=2, return_indices=True)
         self.branch = nn.Sequential(
-            _Unit(in_channels, inner, 2, norm, act, strides=2, padding=0),
-            _Unit(inner, inner, 3, norm, act),
-            _Unit(inner, out_channels, 1, norm, dropout=dropout),
+            _unit(in_channels, inner, 2, norm, act=act, strides=2, padding=0),
+            _unit(inner, inner, 3, norm, act=act),
+            _unit(inner, out_channels, 1, norm, dropout=dropout),
         )
         self.act = ADN("A", act=_act(True, out_channels))
 
@@ -120,7 +96,7 @@ class _Down(nn.Module):
 
 
 def _unpool(x: torch.Tensor, indices: torch.Tensor) -> torch.Tensor:
-    """Put every value of ``x`` back where its 2x2 maximum was found, zeros elsewhere.
+    """Put each value of ``x`` back where its 2x2 maximum was, and zeros elsewhere.
 
     Equal to ``torch.nn.functional.max_unpool2d``, which refuses to run under ``use_deterministic_algorithms``.
     """
@@ -137,11 +113,11 @@ class _Up(nn.Module):
         super().__init__()
         inner = out_channels // _PROJECTION_RATIO
         act = _act(False, inner)
-        self.main = _Unit(in_channels, out_channels, 1, norm)
+        self.main = _unit(in_channels, out_channels, 1, norm)
         self.branch = nn.Sequential(
-            _Unit(in_channels, inner, 1, norm, act),
-            _Unit(inner, inner, 3, norm, act, strides=2, is_transposed=True),
-            _Unit(inner, out_channels, 1, norm, dropout=dropout),
+            _unit(in_channels, inner, 1, norm, act=act),
+            _unit(inner, inner, 3, norm, act=act, strides=2, is_transposed=True),
+            _unit(inner, out_channels, 1, norm, dropout=dropout),
         )
         self.act = ADN("A", act=_act(False, out_channels))
 
@@ -150,52 +126,36 @@ class _Up(nn.Module):
 
 
 def _context_stage(norm: tuple | str, dropout: float) -> nn.Sequential:
-    """Bottlenecks 2.1 to 2.8 of the paper's Table I; 3.1 to 3.8 are the same."""
-    return nn.Sequential(
-        _Bottleneck(_DEEP, norm, dropout),
-        _Bottleneck(_DEEP, norm, dropout, dilation=2),
-        _Bottleneck(_DEEP, norm, dropout, asymmetric=5),
-        _Bottleneck(_DEEP, norm, dropout, dilation=4),
-        _Bottleneck(_DEEP, norm, dropout),
-        _Bottleneck(_DEEP, norm, dropout, dilation=8),
-        _Bottleneck(_DEEP, norm, dropout, asymmetric=5),
-        _Bottleneck(_DEEP, norm, dropout, dilation=16),
-    )
+    """Bottlenecks 2.1 to 2.8 of the paper's Table I; 3.1 to 3.8 repeat them."""
+    variants: list[dict] = [{}, {"dilation": 2}, {"asymmetric": 5}, {"dilation": 4}]
+    variants += [{}, {"dilation": 8}, {"asymmetric": 5}, {"dilation": 16}]
+    return nn.Sequential(*(_Bottleneck(_DEEP, norm, dropout, **variant) for variant in variants))
 
 
 class ENet(nn.Module):
-    """
-    ENet as published in `ENet: A Deep Neural Network Architecture for Real-Time Semantic Segmentation
-    <https://arxiv.org/abs/1606.02147>`_ (Paszke et al., 2016, Table I): about 0.36 million parameters, most of its work
-    done at 1/8 of the resolution, and no skip connections besides the positions of the maxima, which the decoder's
-    unpooling takes from the encoder.
+    """`ENet <https://arxiv.org/abs/1606.02147>`_ (Paszke et al., 2016, Table I), about 0.36 million parameters.
 
-    The paper's image has three channels. Its initial block concatenates 13 filters with the pooled image to 16 maps;
-    here it keeps at least 13 filters and at least 16 maps, so with one channel there are 15 filters, and with more than
-    three channels the block, and the decoder's last stage which shares its pooling positions, grow wider.
-
-    For example:
-
-    .. code-block:: python
-
-        from sizeloss_monai.networks import ENet
-
-        net = ENet(spatial_dims=2, in_channels=1, out_channels=2)
-        logits = net(torch.rand(4, 1, 256, 256))  # (4, 2, 256, 256)
+    ENet does most of its work at 1/8 of the resolution. It has no skip connections; the decoder's unpooling takes only
+    the positions of the maxima from the encoder. The paper's initial block concatenates 13 filters with the pooled
+    three-channel image. Here the block has at least 13 filters and at least 16 maps: one channel gets 15 filters, and
+    more than three channels widen the block and the decoder's last stage.
 
     Args:
-        spatial_dims: number of spatial dimensions, which must be 2. It is an argument so that the network can stand in
-            for MONAI's in a config.
-        in_channels: number of channels of the image. Defaults to 1.
-        out_channels: number of classes. Defaults to 2.
-        dropout: probabilities with which whole channels of a bottleneck's branch are dropped: in the first stage, and
-            from bottleneck 2.0 on. Defaults to the paper's ``(0.01, 0.1)``.
-        norm: normalisation type and arguments, see :py:mod:`monai.networks.layers`. Defaults to the paper's
-            ``"batch"``, which in training needs a batch above 1 or an image above 8x8.
+        spatial_dims: must be 2; the argument lets ENet replace MONAI's networks in a config.
+        in_channels: number of channels of the image.
+        out_channels: number of classes.
+        dropout: probabilities of dropping whole channels of a bottleneck's branch, in the first stage and from
+            bottleneck 2.0 on; the defaults are the paper's.
+        norm: normalisation type and arguments, see :py:mod:`monai.networks.layers`. The paper's ``"batch"`` needs a
+            batch above 1 or an image above 8x8 in training.
 
     Raises:
-        ValueError: When ``spatial_dims`` is not 2, a number of channels is below 1, or ``dropout`` is not two
+        ValueError: when ``spatial_dims`` is not 2, a number of channels is below 1, or ``dropout`` is not two
             probabilities in [0, 1).
+
+    Example:
+        >>> ENet(spatial_dims=2, in_channels=1, out_channels=2)(torch.rand(4, 1, 64, 64)).shape
+        torch.Size([4, 2, 64, 64])
     """
 
     def __init__(
@@ -208,14 +168,13 @@ class ENet(nn.Module):
     ) -> None:
         super().__init__()
         if spatial_dims != 2:
-            raise ValueError(f"ENet is two-dimensional: spatial_dims must be 2, got {spatial_dims}.")
+            raise ValueError(f"spatial_dims must be 2 for ENet, got {spatial_dims}.")
         if in_channels < 1 or out_channels < 1:
             raise ValueError(f"in_channels and out_channels must be at least 1, got {in_channels} and {out_channels}.")
         if len(dropout) != 2 or not all(0 <= p < 1 for p in dropout):
             raise ValueError(f"dropout must be two probabilities in [0, 1), got {dropout}.")
         first, later = (float(p) for p in dropout)
-        # Three poolings; an attribute because TorchScript sees no module constants.
-        self.divisor = 8
+        self.divisor = 8  # three poolings; TorchScript sees attributes, but no constants of modules
         initial = max(_INITIAL, _INITIAL_FILTERS + in_channels)
 
         self.initial = _Initial(in_channels, initial, norm)
@@ -233,19 +192,18 @@ class ENet(nn.Module):
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """
         Args:
-            x: the image, of shape ``(B, in_channels, H, W)`` with ``H`` and ``W`` divisible by 8.
+            x: image, shape ``[B, in_channels, H, W]``, ``H`` and ``W`` divisible by 8.
 
         Returns:
-            The logits, of shape ``(B, out_channels, H, W)``.
+            Logits, shape ``[B, out_channels, H, W]``.
 
         Raises:
-            ValueError: When ``x`` has not four dimensions, or ``H`` or ``W`` is not divisible by 8.
+            ValueError: when ``x`` has another number of dimensions, or ``H`` or ``W`` is not divisible by 8.
         """
         if x.dim() != 4:
-            raise ValueError(f"ENet needs an input of shape (B, C, H, W), got {x.dim()} dimensions.")
-        height, width = x.shape[2], x.shape[3]
-        if height % self.divisor != 0 or width % self.divisor != 0:
-            raise ValueError(f"ENet needs a height and a width divisible by {self.divisor}, got {height}x{width}.")
+            raise ValueError(f"input must have shape [B, C, H, W], got {x.dim()} dimensions.")
+        if x.shape[2] % self.divisor != 0 or x.shape[3] % self.divisor != 0:
+            raise ValueError(f"height and width must be divisible by {self.divisor}, got {x.shape[2]}x{x.shape[3]}.")
         x = self.initial(x)
         x, indices1 = self.down1(x)
         x = self.stage1(x)

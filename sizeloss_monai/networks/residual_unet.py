@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from itertools import pairwise
-from typing import Any
+from typing import Any, Literal
 
 import torch
 import torch.nn as nn
@@ -16,39 +16,33 @@ __all__ = ["FusionNet"]
 
 
 class FusionNet(nn.Module):
-    """
-    The fully residual U-Net of `FusionNet: A deep fully residual convolutional neural network for image segmentation in
-    connectomics <https://arxiv.org/abs/1612.05360>`_ (Quan, Hildebrand and Jeong, 2016).
+    """The fully residual U-Net of `FusionNet <https://arxiv.org/abs/1612.05360>`_ (Quan, Hildebrand and Jeong, 2016).
 
-    Every level is a convolution, a residual layer of three convolutions and a convolution again. Max-pooling leads
-    down, a transposed convolution up, and the encoder's map is added to the decoder's rather than concatenated: the
-    network is residual over short and over long distances.
-
-    For example:
-
-    .. code-block:: python
-
-        from sizeloss_monai.networks import FusionNet
-
-        # 19.6 million parameters; the published widths give 78.5 million
-        net = FusionNet(spatial_dims=2, in_channels=1, out_channels=2, channels=(32, 64, 128, 256, 512))
-        logits = net(torch.rand(4, 1, 256, 256))  # (4, 2, 256, 256)
+    Each level is a convolution, a residual layer of three convolutions, and a convolution. Max-pooling leads down, a
+    transposed convolution leads up. The decoder adds the encoder's map instead of concatenating it, so the network is
+    residual over short and over long distances. The published widths give 78.5 million parameters, widths of half
+    give 19.6 million.
 
     Args:
-        spatial_dims: number of spatial dimensions, 2 or 3. Defaults to 2.
-        in_channels: number of channels of the image. Defaults to 1.
-        out_channels: number of classes. Defaults to 2.
-        channels: width of every level, from the full resolution down to the bridge; each level after the first
-            halves the resolution. Defaults to the paper's ``(64, 128, 256, 512, 1024)``.
-        skip: how a long skip connection merges with the decoder's map: ``"sum"`` as published, or ``"mean"``, half of
-            that, which keeps the scale of the activations. Defaults to ``"sum"``.
-        act: activation type and arguments. Defaults to ``"relu"``.
-        norm: normalisation type and arguments, ``None`` for none. Defaults to ``"batch"``.
-        dropout: dropout ratio after every normalisation. Defaults to no dropout.
+        spatial_dims: 2 or 3.
+        in_channels: number of channels of the image.
+        out_channels: number of classes.
+        channels: width of every level, from full resolution down to the bridge; each level after the first halves the
+            resolution. The defaults are the paper's.
+        skip: how the decoder merges the encoder's map: ``"sum"`` as published, or ``"mean"``, half of the sum, which
+            keeps the scale of the activations.
+        act: activation type and arguments.
+        norm: normalisation type and arguments, None for none.
+        dropout: dropout ratio after every normalisation, None for none.
 
     Raises:
-        ValueError: When ``spatial_dims`` is neither 2 nor 3, a number of channels is below 1, ``channels`` has
-            fewer than two levels, or ``skip`` is unknown.
+        ValueError: when ``spatial_dims`` is neither 2 nor 3, a number of channels is below 1, ``channels`` has fewer
+            than two levels, or ``skip`` is unknown.
+
+    Example:
+        >>> net = FusionNet(spatial_dims=2, in_channels=1, out_channels=2, channels=(8, 16, 32))
+        >>> net(torch.rand(4, 1, 64, 64)).shape
+        torch.Size([4, 2, 64, 64])
     """
 
     def __init__(
@@ -57,7 +51,7 @@ class FusionNet(nn.Module):
         in_channels: int = 1,
         out_channels: int = 2,
         channels: Sequence[int] = (64, 128, 256, 512, 1024),
-        skip: str = "sum",
+        skip: Literal["sum", "mean"] = "sum",
         act: tuple | str = "relu",
         norm: tuple | str | None = "batch",
         dropout: float | None = None,
@@ -66,7 +60,7 @@ class FusionNet(nn.Module):
         if spatial_dims not in (2, 3):
             raise ValueError(f"spatial_dims must be 2 or 3, got {spatial_dims}.")
         if len(channels) < 2:
-            raise ValueError(f"channels must name two levels at least, got {channels}.")
+            raise ValueError(f"channels must have at least two levels, got {channels}.")
         if min(in_channels, out_channels, *channels) < 1:
             raise ValueError(
                 "in_channels, out_channels and channels must be at least 1, "
@@ -76,7 +70,7 @@ class FusionNet(nn.Module):
         self.spatial_dims = spatial_dims
         self.divisor = 2 ** (len(channels) - 1)
 
-        # A norm that follows would cancel a bias.
+        # a norm would cancel the bias before it
         adn: dict[str, Any] = {"act": act, "norm": norm, "dropout": dropout, "bias": norm is None}
 
         def level(inputs: int, outputs: int) -> nn.Sequential:
@@ -99,25 +93,19 @@ class FusionNet(nn.Module):
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """
         Args:
-            x: the image, of shape ``(B, in_channels, *spatial)``, every spatial size divisible by
-                ``2 ** (len(channels) - 1)``.
+            x: image, shape ``[B, in_channels, *spatial]``, sizes divisible by ``2 ** (len(channels) - 1)``.
 
         Returns:
-            The logits, of shape ``(B, out_channels, *spatial)``.
+            Logits, shape ``[B, out_channels, *spatial]``.
 
         Raises:
-            ValueError: When ``x`` has not ``spatial_dims + 2`` dimensions, or a spatial size is not divisible.
+            ValueError: when ``x`` has another number of dimensions, or a size is not divisible.
         """
         if x.dim() != self.spatial_dims + 2:
-            raise ValueError(
-                f"FusionNet needs an input with batch, channel and {self.spatial_dims} spatial dimensions, "
-                f"got {x.dim()} dimensions."
-            )
+            raise ValueError(f"input must have {self.spatial_dims + 2} dimensions [B, C, *spatial], got {x.dim()}.")
         for size in x.shape[2:]:
             if size % self.divisor != 0:
-                raise ValueError(
-                    f"FusionNet needs every spatial size divisible by {self.divisor}, got {list(x.shape[2:])}."
-                )
+                raise ValueError(f"spatial sizes must be divisible by {self.divisor}, got {list(x.shape[2:])}.")
         skips: list[torch.Tensor] = []
         for level in self.encoder:
             x = level(x)

@@ -1,52 +1,35 @@
-"""Synthetic short-axis cine-MRI volumes with ACDC's classes, for demos and tests that need no patient data.
+"""Synthetic short-axis cine-MRI volumes with ACDC's classes, for demos and tests without patient data.
 
-The phantom has what makes the real task hard: a right ventricle, atria, and a descending aorta as bright as the left
-ventricle, papillary muscles that are dark yet belong to the cavity, bright fat, slices without any heart, breath-hold
-shifts between slices, a bias field, Rician noise, and partial volume. Anatomy is drawn in millimetres, so that the same
-patient can be sampled on any grid, and every value is a function of the seed alone.
+The phantom has what makes the real task hard: a right ventricle, atria and a descending aorta as bright as the left
+ventricle, dark papillary muscles that belong to the cavity, bright fat, slices without a heart, breath-hold shifts
+between slices, a bias field, Rician noise, and partial volume. Anatomy is drawn in millimetres, so that any grid can
+sample the same patient. Every value depends on the seed alone.
 """
 
 from __future__ import annotations
 
-import json
-import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any, Literal
+from types import SimpleNamespace
+from typing import Any, Literal, get_args
 
-import nibabel as nib
 import numpy as np
-import SimpleITK as sitk  # noqa: N813
 from numpy.typing import NDArray
 from scipy import ndimage
-from scipy.spatial.transform import Rotation
 
-from sizeloss_monai.data.whole_files import save_nifti, write_whole
+from sizeloss_monai.errors import check_option
 
-__all__ = [
-    "PHANTOM_GROUPS",
-    "PHANTOM_LABELS",
-    "PhantomScan",
-    "make_affine",
-    "make_cine_phantom",
-    "phantom_scans",
-    "write_cine_phantoms",
-    "write_volume",
-]
+__all__ = ["PHANTOM_GROUPS", "PHANTOM_LABELS", "Phase", "make_cine_phantom", "seeded"]
 
 Array = NDArray[np.floating[Any]]
 Phase = Literal["ED", "ES"]
+Group = Literal["normal", "dilated", "hypertrophic", "right_ventricle"]
 
 #: Class ids and names, as in ACDC.
 PHANTOM_LABELS: dict[int, str] = {0: "background", 1: "right ventricle", 2: "myocardium", 3: "left ventricle cavity"}
 #: Kinds of heart, named after ACDC's patient groups; they differ in size, wall thickness, and ejection fraction.
-PHANTOM_GROUPS: tuple[str, ...] = ("normal", "dilated", "hypertrophic", "right_ventricle")
+PHANTOM_GROUPS: tuple[str, ...] = get_args(Group)
 
-_PHASES: tuple[Phase, ...] = ("ED", "ES")
-_SUFFIXES = (".nii.gz", ".mhd")
-_SPLITS = ("training", "validation", "test")
-_IGNORE_INDEX = 255
 _FAR = np.float32(1e3)  # mm, a signed distance that means "not here"
 _SLAB = (-0.3, 0.0, 0.3)  # positions inside a slice, in slices, averaged into its thickness; the middle one is labelled
 
@@ -57,51 +40,20 @@ _GROUP_RANGES: dict[str, dict[str, tuple[float, float]]] = {
     "hypertrophic": {"cavity": (19.0, 23.0), "wall": (12.0, 16.0), "rv": (22.0, 28.0), "ratio": (0.50, 0.60)},
     "right_ventricle": {"cavity": (19.0, 23.0), "wall": (7.0, 9.5), "rv": (36.0, 46.0), "ratio": (0.60, 0.70)},
 }
-# Matrix, spacing (mm), and number of slices of the simulated scanners.
-_PROTOCOLS: tuple[tuple[tuple[int, int], tuple[float, float, float], int], ...] = (
-    ((96, 96), (1.8, 1.8, 10.0), 8),
-    ((112, 96), (1.6, 1.6, 8.0), 10),
-    ((96, 112), (1.7, 1.7, 8.0), 9),
-    ((104, 104), (1.5625, 1.5625, 10.0), 8),
-    ((100, 96), (1.95, 1.95, 10.0), 7),
-)
-_WRITTEN = re.compile(r"patient\d{3,}_(ED|ES)(_gt|_scribble)?\.(nii\.gz|mhd|zraw)")
 
 
-@dataclass(frozen=True)
-class _Patient:
-    """Anatomy shared by both phases of a patient: in mm, radians, and intensities relative to LV blood."""
-
-    tilt: float  # of the whole body about the slice normal
-    centre: tuple[float, float]  # LV axis in the image
-    drift: tuple[float, float]  # of the LV axis from base to apex
-    cavity: float  # LV cavity radius at the base, ED
-    wall: float
-    ratio: float  # ES/ED cavity radius
-    apex: float  # depth of the cavity's end, as a fraction of the heart's length
-    waves: tuple[float, float, float, float]  # amplitude and phase of the contours' second and third harmonic
-    uneven_wall: tuple[float, float]  # amplitude and phase
-    septum: float  # direction from LV to RV
-    rv_width: float
-    rv_height: float  # half height, relative to the epicardial radius
-    rv_ratio: float  # ES/ED width
-    rv_apex: float
-    papillary: tuple[float, float]  # directions of the two muscles
-    papillary_size: float  # radius relative to the cavity's
-    outflow: float | None  # half angle of the wall's opening in the most basal slice
-    skin: float  # position of the skin above the image's centre
-    fat: float  # thickness under the skin
-    diaphragm: float
-    aorta: tuple[float, float]
-    fat_side: float  # direction in which most epicardial fat lies
-    empty: tuple[int, int]  # slices without heart above the base and below the apex
-    myocardium: float
-    rv_blood: float
-    gain: float  # scanner units of LV blood
+def seeded(seed: int | Sequence[int], *stream: int) -> np.random.Generator:
+    """A generator that depends on ``seed`` and the number of the ``stream`` alone."""
+    entropy = [int(seed)] if isinstance(seed, (int, np.integer)) else [int(s) for s in seed]
+    # the length distinguishes (1,) from (1, 0), which zero-padding would make the same
+    return np.random.default_rng(np.random.SeedSequence([len(entropy), *entropy], spawn_key=stream))
 
 
-def _draw_patient(rng: np.random.Generator, group: str | None) -> _Patient:
-    """Draw a patient; the order of the draws is part of the seed's meaning."""
+def _draw_patient(rng: np.random.Generator, group: str | None) -> SimpleNamespace:
+    """Draw the anatomy of both phases, in mm, radians, and intensities relative to LV blood.
+
+    The order of the draws is part of the seed's meaning.
+    """
     drawn = PHANTOM_GROUPS[int(rng.integers(len(PHANTOM_GROUPS)))]
     ranges = _GROUP_RANGES[group or drawn]
 
@@ -110,44 +62,38 @@ def _draw_patient(rng: np.random.Generator, group: str | None) -> _Patient:
 
     septum = np.pi + u(-0.15, 0.45)
     has_outflow, half_angle = rng.random() < 0.4, u(0.35, 0.55)
-    return _Patient(
-        tilt=u(-0.45, 0.45),
-        centre=(u(4.0, 20.0), u(-8.0, 8.0)),
-        drift=(u(-2.0, 10.0), u(-10.0, 4.0)),
-        cavity=u(*ranges["cavity"]),
+    return SimpleNamespace(
+        tilt=u(-0.45, 0.45),  # of the whole body about the slice normal
+        centre=(u(4.0, 20.0), u(-8.0, 8.0)),  # LV axis in the image
+        drift=(u(-2.0, 10.0), u(-10.0, 4.0)),  # of the LV axis from base to apex
+        cavity=u(*ranges["cavity"]),  # LV cavity radius at the base, ED
         wall=u(*ranges["wall"]),
-        ratio=u(*ranges["ratio"]),
-        apex=u(0.94, 0.99),
-        waves=(u(0.02, 0.06), u(0.0, np.pi), u(0.0, 0.03), u(0.0, 2 * np.pi)),
-        uneven_wall=(u(0.05, 0.2), u(0.0, 2 * np.pi)),
-        septum=septum,
+        ratio=u(*ranges["ratio"]),  # ES/ED cavity radius
+        apex=u(0.94, 0.99),  # depth of the cavity's end, as a fraction of the heart's length
+        waves=(u(0.02, 0.06), u(0.0, np.pi), u(0.0, 0.03), u(0.0, 2 * np.pi)),  # second and third harmonic of contours
+        uneven_wall=(u(0.05, 0.2), u(0.0, 2 * np.pi)),  # amplitude and phase
+        septum=septum,  # direction from LV to RV
         rv_width=u(*ranges["rv"]),
-        rv_height=u(0.95, 1.15),
-        rv_ratio=u(0.65, 0.85),
+        rv_height=u(0.95, 1.15),  # half height, relative to the epicardial radius
+        rv_ratio=u(0.65, 0.85),  # ES/ED width
         rv_apex=u(0.85, 1.0),
-        papillary=(septum + np.pi + u(0.6, 1.0), septum + np.pi - u(0.6, 1.0)),
-        papillary_size=u(0.15, 0.22),
-        outflow=half_angle if has_outflow else None,
-        skin=u(-84.0, -58.0),
-        fat=u(6.0, 18.0),
+        papillary=(septum + np.pi + u(0.6, 1.0), septum + np.pi - u(0.6, 1.0)),  # directions of the two muscles
+        papillary_size=u(0.15, 0.22),  # radius relative to the cavity's
+        outflow=half_angle if has_outflow else None,  # half angle of the wall's opening in the most basal slice
+        skin=u(-84.0, -58.0),  # position of the skin in front of the image's centre
+        fat=u(6.0, 18.0),  # thickness under the skin
         diaphragm=u(40.0, 50.0),
         aorta=(u(18.0, 42.0), u(54.0, 62.0)),
-        fat_side=u(0.0, 2 * np.pi),
-        empty=((1, 0), (0, 1), (1, 1))[int(rng.integers(3))],
+        fat_side=u(0.0, 2 * np.pi),  # direction of most epicardial fat
+        empty=((1, 0), (0, 1), (1, 1))[int(rng.integers(3))],  # slices without heart above the base, below the apex
         myocardium=u(0.3, 0.4),
         rv_blood=u(0.95, 1.03),
-        gain=u(150.0, 600.0),
+        gain=u(150.0, 600.0),  # scanner units of LV blood
     )
 
 
-def _rng(seed: int | Sequence[int], *stream: int) -> np.random.Generator:
-    entropy = [int(seed)] if isinstance(seed, (int, np.integer)) else [int(s) for s in seed]
-    # The length tells (1,) from (1, 0), which zero-padding would make the same.
-    return np.random.default_rng(np.random.SeedSequence([len(entropy), *entropy], spawn_key=stream))
-
-
 def _texture(rng: np.random.Generator, shape: tuple[int, int, int], sigma: float) -> Array:
-    """Slice-wise smooth noise of zero mean and unit variance, repeated over each slice's slab."""
+    """Slice-wise smooth noise with unit variance, repeated over each slice's slab."""
     noise = ndimage.gaussian_filter(rng.standard_normal(shape, dtype=np.float32), (sigma, sigma, 0.0), mode="wrap")
     return np.repeat(noise / noise.std(), len(_SLAB), axis=2)
 
@@ -165,7 +111,7 @@ def _ellipse(x: Array, y: Array, semi_x: Array | float, semi_y: Array | float) -
 
 @dataclass(frozen=True)
 class _Heart:
-    """Signed distances (mm, negative inside) to the chambers of one phase, and what surrounds them."""
+    """Signed distances (mm, negative inside) to the chambers of one phase and their surroundings."""
 
     cavity: Array
     epicardium: Array
@@ -176,11 +122,11 @@ class _Heart:
     pericardium: Array
 
 
-def _heart(p: _Patient, phase: Phase, x: Array, y: Array, depth: Array, first: NDArray[np.bool_]) -> _Heart:
-    """Place the heart.
+def _heart(p: SimpleNamespace, phase: Phase, x: Array, y: Array, depth: Array, first: NDArray[np.bool_]) -> _Heart:
+    """Place the heart of patient ``p``.
 
     Args:
-        p: the patient.
+        p: see :func:`_draw_patient`.
         phase: end diastole or end systole.
         x: distance from the LV axis towards the patient's left, ``[H, W, S]`` in mm.
         y: distance from the LV axis towards the back, ``[H, W, S]`` in mm.
@@ -194,7 +140,7 @@ def _heart(p: _Patient, phase: Phase, x: Array, y: Array, depth: Array, first: N
     a2, p2, a3, p3 = p.waves
     wave = 1.0 + a2 * np.cos(2.0 * (angle - p2)) + a3 * np.cos(3.0 * (angle - p3))
 
-    # Half ellipsoids; the myocardium keeps its area from ED to ES, which thickens the wall as the cavity shrinks.
+    # Half ellipsoids. The myocardium keeps its area from ED to ES, so the wall thickens as the cavity shrinks.
     endo_ed = p.cavity * np.sqrt(np.clip(1.0 - (depth_in / p.apex) ** 2.2, 0.0, 1.0))
     epi_ed = (p.cavity + p.wall) * np.sqrt(1.0 - depth_in**2.4)
     endo = endo_ed * (p.ratio if systole else 1.0)
@@ -203,7 +149,7 @@ def _heart(p: _Patient, phase: Phase, x: Array, y: Array, depth: Array, first: N
     cavity = np.where(inside & (endo > 1.0), radius - endo * wave, _FAR)
     epicardium = np.where(inside, radius - (endo + (epi - endo) * uneven) * wave, _FAR)
 
-    # Right ventricle: an ellipse that reaches behind the septum, pointed away from it; the LV is drawn over it.
+    # Right ventricle: an ellipse that starts behind the septum and points away from it; the LV covers its start.
     taper = np.sqrt(np.clip(1.0 - (depth_in / p.rv_apex) ** 2, 0.0, 1.0))
     width = p.rv_width * (p.rv_ratio if systole else 1.0) * taper
     towards = x * np.cos(p.septum) + y * np.sin(p.septum)
@@ -214,7 +160,7 @@ def _heart(p: _Patient, phase: Phase, x: Array, y: Array, depth: Array, first: N
     height = p.rv_height * (p.cavity + p.wall) * (0.88 if systole else 1.0) * taper**0.8 * pointed
     rv = np.where(inside & (taper > 0.15), _ellipse(towards - offset, across, half, height), _FAR)
 
-    # Papillary muscles: mid-ventricular, they fuse with the wall towards the apex.
+    # Papillary muscles: mid-ventricular, fused with the wall towards the apex.
     belly = np.sqrt(np.clip(1.0 - ((depth - 0.55) / 0.4) ** 2, 0.0, 1.0))
     lumpy = 1.0 + 0.3 * np.sin(5.0 * angle + p.waves[3])
     papillary = np.full_like(radius, _FAR)
@@ -245,103 +191,17 @@ def _heart(p: _Patient, phase: Phase, x: Array, y: Array, depth: Array, first: N
     return _Heart(cavity, epicardium, rv, papillary, outflow, vessels, pericardium)
 
 
-def make_cine_phantom(
-    seed: int | Sequence[int],
-    phase: Phase = "ED",
-    num_slices: int = 8,
-    matrix: tuple[int, int] = (96, 96),
-    spacing: tuple[float, float, float] = (1.8, 1.8, 10.0),
-    noise: float = 0.05,
-    bias: float = 0.35,
-    group: str | None = None,
-) -> tuple[Array, NDArray[np.uint8]]:
-    """Make one short-axis cine-MRI-like volume and its segmentation.
-
-    A seed is a patient: both phases of a seed share the anatomy, position, and slice shifts, and differ in
-    contraction and noise. The first axis runs from the patient's right (right ventricle) to the left, the second from
-    the chest wall to the back, and the third from base to apex: transpose a slice to see it as a radiologist does. One
-    or two slices at the ends hold no heart. Lengths are in mm and never scaled to the matrix: a small field of view
-    truncates the anatomy as it does on a scanner, except that the heart's length follows the number of slices.
-
-    Args:
-        seed: identity of the patient, a non-negative integer or several.
-        phase: ``"ED"`` (end diastole) or ``"ES"`` (end systole: smaller cavity, thicker wall, same muscle).
-        num_slices: number of slices D, at least 4.
-        matrix: in-plane size (H, W) in voxels.
-        spacing: distance of voxel centres along the three axes in mm.
-        noise: standard deviation of the Rician noise's Gaussian parts, relative to the intensity of LV blood.
-        bias: largest absolute logarithm of the multiplicative bias field; 0 for none.
-        group: one of ``PHANTOM_GROUPS``; None lets the seed choose.
-
-    Returns:
-        The image, float32 ``[H, W, D]`` in arbitrary scanner units (non-negative; the gain differs by patient), and the
-        label, uint8 ``[H, W, D]`` with the ids of ``PHANTOM_LABELS``.
-
-    Raises:
-        ValueError: When ``phase`` or ``group`` is unknown, when ``num_slices`` is less than 4, when a size or spacing
-            is not positive, or when ``noise`` or ``bias`` is negative.
-
-    Example::
-
-        image, label = make_cine_phantom(seed=7, phase="ES")
-        cavity_ml = (label == 3).sum() * 1.8 * 1.8 * 10.0 / 1000
-    """
-    if phase not in _PHASES:
-        raise ValueError(f"phase must be one of {_PHASES}, got {phase!r}.")
-    if group is not None and group not in PHANTOM_GROUPS:
-        raise ValueError(f"group must be None or one of {PHANTOM_GROUPS}, got {group!r}.")
-    if num_slices < 4:
-        raise ValueError(f"num_slices must be at least 4 to hold heart and empty end slices, got {num_slices}.")
-    if len(matrix) != 2 or min(matrix) < 1 or len(spacing) != 3 or min(spacing) <= 0:
-        raise ValueError(f"matrix and spacing must be 2 and 3 positive numbers, got {matrix} and {spacing}.")
-    if noise < 0 or bias < 0:
-        raise ValueError(f"noise and bias must not be negative, got {noise} and {bias}.")
-
-    p = _draw_patient(_rng(seed, 0), group)
-    shape = (matrix[0], matrix[1], num_slices)
-    shift = _rng(seed, 1).normal(0.0, 1.3, (2, num_slices)).astype(np.float32)  # mm, breath-hold positions
-
-    # Coordinates: u, v of the image and z of the slab positions (S = 3 D), all with the volume's centre as origin.
-    u = ((np.arange(matrix[0]) - (matrix[0] - 1) / 2) * spacing[0]).astype(np.float32)[:, None, None]
-    v = ((np.arange(matrix[1]) - (matrix[1] - 1) / 2) * spacing[1]).astype(np.float32)[None, :, None]
-    index = np.repeat(np.arange(num_slices), len(_SLAB))
-    z = (index + np.tile(_SLAB, num_slices)).astype(np.float32)[None, None, :]
-    first = index[None, None, :] == p.empty[0]
-    depth = (z - (p.empty[0] - 0.5)) / (num_slices - sum(p.empty))
-    body_x = u * np.cos(p.tilt) + v * np.sin(p.tilt) + 0.0 * depth
-    body_y = -u * np.sin(p.tilt) + v * np.cos(p.tilt) + 0.0 * depth
-    axis_x = p.centre[0] + p.drift[0] * (depth - 0.5) + shift[0][index]
-    axis_y = p.centre[1] + p.drift[1] * (depth - 0.5) + shift[1][index]
-    heart = _heart(p, phase, body_x - axis_x, body_y - axis_y, depth.astype(np.float32), first)
-
-    image = _paint(p, heart, body_x, body_y, depth, 1.3 * float(np.sqrt(spacing[0] * spacing[1])), seed, shape)
-    image = image.reshape(*shape, len(_SLAB)).mean(axis=3)
-    image = ndimage.gaussian_filter(image, (0.45, 0.45, 0.0))
-    image *= np.exp(_bias_field(_rng(seed, 3), shape, bias))
-    real, imaginary = noise * _rng(seed, 4, _PHASES.index(phase)).standard_normal((2, *shape), dtype=np.float32)
-    image = p.gain * np.hypot(image + real, imaginary)
-
-    middle = slice(len(_SLAB) // 2, None, len(_SLAB))
-    label = np.zeros(shape, np.uint8)
-    label[heart.rv[..., middle] < 0] = 1
-    label[heart.epicardium[..., middle] < 0] = 2
-    label[heart.outflow[..., middle] < 0] = 0
-    label[heart.cavity[..., middle] < 0] = 3
-    return image.astype(np.float32), label
-
-
 def _paint(
-    p: _Patient,
+    p: SimpleNamespace,
     heart: _Heart,
     x: Array,
     y: Array,
     depth: Array,
     edge: float,
-    seed: int | Sequence[int],
+    rng: Any,
     shape: tuple[int, int, int],
 ) -> Array:
-    """Paint thorax and heart from back to front, ``[H, W, S]`` with LV blood at about 1."""
-    rng = _rng(seed, 2)
+    """Paint thorax and heart from back to front, ``[H, W, S]``, with LV blood at about 1."""
     fine, coarse, dots = (_texture(rng, shape, sigma) for sigma in (0.9, 4.0, 0.7))
     flow = np.repeat(rng.normal(1.0, 0.05, shape[2]), len(_SLAB)).astype(np.float32)  # in-flow differs by slice
 
@@ -389,247 +249,84 @@ def _bias_field(rng: np.random.Generator, shape: tuple[int, int, int], bias: flo
     return (bias * field / np.abs(field).max()).astype(np.float32)
 
 
-def make_affine(
-    spacing: Sequence[float],
-    seed: int | Sequence[int] = 0,
-    shape: Sequence[int] | None = None,
-    max_angle: float = 35.0,
-    flip: Sequence[bool] = (False, False, False),
-) -> NDArray[np.float64]:
-    """Make an oblique affine from voxel indices to RAS millimetres.
-
-    The unrotated volume has the axes of a DICOM axial slice (first index to the patient's left, second to the back);
-    it is turned about a random axis by a random angle, and its centre is moved off the scanner's origin.
-
-    Args:
-        spacing: voxel size along the three axes in mm.
-        seed: determines rotation and position.
-        shape: size of the volume in voxels, so that it turns about its centre; None turns it about its first voxel.
-        max_angle: largest angle in degrees; 0 for none. Below 45 the axes keep their
-            orientation codes.
-        flip: index axes that run the other way round; an odd number of them makes the affine left-handed.
-
-    Returns:
-        The affine, float64 ``[4, 4]``, with orthogonal columns as long as the spacing.
-
-    Raises:
-        ValueError: When ``spacing`` or ``flip`` has not three entries, a spacing is not positive, or ``max_angle`` is
-            not within 0..180.
-    """
-    if len(spacing) != 3 or min(spacing) <= 0 or len(flip) != 3:
-        raise ValueError(f"spacing and flip must have 3 entries, spacing positive, got {spacing} and {flip}.")
-    if not 0.0 <= max_angle <= 180.0:
-        raise ValueError(f"max_angle must be within 0..180 degrees, got {max_angle}.")
-    rng = _rng(seed, 5)
-    turn_axis = rng.normal(size=3)
-    angle = np.deg2rad(max_angle) * rng.uniform(0.5, 1.0)
-    rotation = Rotation.from_rotvec(angle * turn_axis / np.linalg.norm(turn_axis)).as_matrix()
-    axes = np.diag([-1.0, -1.0, 1.0]) @ np.diag(np.where(flip, -1.0, 1.0))
-    affine = np.eye(4)
-    affine[:3, :3] = rotation @ axes @ np.diag(np.asarray(spacing, dtype=float))
-    affine[:3, 3] = rng.uniform(-40.0, 40.0, 3)
-    if shape is not None:
-        affine[:3, 3] -= affine[:3, :3] @ ((np.asarray(shape, dtype=float) - 1.0) / 2.0)
-    return affine
-
-
-def _make_scribbles(label: NDArray[np.uint8], rng: np.random.Generator) -> NDArray[np.uint8]:
-    """Scribble on every class of every slice: part of its ridge, or of a line around the heart for the background."""
-    scribble = np.full_like(label, _IGNORE_INDEX)
-    for z in range(label.shape[2]):
-        plane = label[..., z]
-        for k in PHANTOM_LABELS:
-            mask = plane == k
-            if not mask.any():
-                continue
-            inner = ndimage.distance_transform_edt(np.pad(mask, 1))[1:-1, 1:-1]
-            line = inner >= min(0.9 * inner.max(), 6.0)
-            if k == 0:
-                line &= inner < 7.0
-            i, j = np.nonzero(line)
-            turn = np.angle(np.exp(1j * (np.arctan2(j - j.mean(), i - i.mean()) - rng.uniform(-np.pi, np.pi))))
-            keep = np.abs(turn) <= np.pi / 3
-            keep |= not keep.any()
-            scribble[i[keep], j[keep], z] = k
-    return scribble
-
-
-@dataclass(frozen=True)
-class PhantomScan:
-    """One phase of a phantom patient.
-
-    Args:
-        patient: its name, ``patientNNN``.
-        phase: ``"ED"`` or ``"ES"``.
-        group: one of ``PHANTOM_GROUPS``.
-        image: int16 ``[H, W, D]``.
-        label: uint8 ``[H, W, D]``, the ids of ``PHANTOM_LABELS``.
-        affine: to RAS millimetres, float64 ``[4, 4]``.
-        seed: of the scribbles.
-    """
-
-    patient: str
-    phase: Phase
-    group: str
-    image: NDArray[np.int16]
-    label: NDArray[np.uint8]
-    affine: NDArray[np.float64]
-    seed: tuple[int, int]
-
-    @property
-    def case(self) -> str:
-        """The name of the scan, ``patientNNN_ED``."""
-        return f"{self.patient}_{self.phase}"
-
-    def scribble(self) -> NDArray[np.uint8]:
-        """A scribble on every class of every slice: class ids, 255 where nobody annotated, ``[H, W, D]``."""
-        return _make_scribbles(self.label, _rng(self.seed, 8, _PHASES.index(self.phase)))
-
-
-def phantom_scans(seed: int, index: int, noise: float = 0.05, bias: float = 0.35) -> Iterator[PhantomScan]:
-    """Make the scans of a phantom patient, end diastole and end systole on one oblique grid.
-
-    Args:
-        seed: of all patients.
-        index: of the patient, from 0.
-        noise: see :py:func:`make_cine_phantom`.
-        bias: see :py:func:`make_cine_phantom`.
-
-    Yields:
-        The scan of each phase.
-    """
-    patient_seed = (seed, index + 1)
-    group = PHANTOM_GROUPS[index % len(PHANTOM_GROUPS)]
-    rng = _rng(patient_seed, 7)
-    matrix, spacing, num_slices = _PROTOCOLS[int(rng.integers(len(_PROTOCOLS)))]
-    flip = [bool(f) for f in rng.random(3) < 0.25]
-    affine = make_affine(spacing, patient_seed, (*matrix, num_slices), flip=flip)
-    for phase in _PHASES:
-        image, label = make_cine_phantom(patient_seed, phase, num_slices, matrix, spacing, noise, bias, group)
-        rounded = np.rint(image).astype(np.int16)
-        yield PhantomScan(f"patient{index + 1:03d}", phase, group, rounded, label, affine, patient_seed)
-
-
-def write_volume(path: Path, volume: NDArray[Any], affine: NDArray[np.float64]) -> None:
-    """Write ``[H, W, D]`` with an RAS affine as NIfTI (nibabel) or compressed MetaImage (SimpleITK, hence LPS).
-
-    Args:
-        path: ending in ``.nii.gz`` or ``.mhd``.
-        volume: the voxels.
-        affine: to RAS millimetres.
-    """
-    if path.name.endswith(".nii.gz"):
-        nifti = nib.Nifti1Image(volume, affine)
-        nifti.set_qform(affine, code=1)
-        nifti.set_sform(affine, code=1)
-        nifti.header.set_xyzt_units("mm")
-        save_nifti(nifti, path)
-        return
-    lps = np.diag([-1.0, -1.0, 1.0, 1.0]) @ affine
-    spacing = np.linalg.norm(lps[:3, :3], axis=0)
-    image = sitk.GetImageFromArray(np.ascontiguousarray(volume.transpose(2, 1, 0)))
-    image.SetSpacing(spacing.tolist())
-    image.SetDirection((lps[:3, :3] / spacing).ravel().tolist())
-    image.SetOrigin(lps[:3, 3].tolist())
-    sitk.WriteImage(image, str(path), useCompression=True)
-
-
-def _split_patients(num_patients: int, splits: Sequence[float], rng: np.random.Generator) -> list[str]:
-    """Name the split of each patient; a positive fraction gets at least one patient, training the rest."""
-    held_out = [max(1, round(f * num_patients)) if f > 0 else 0 for f in splits[1:]]
-    if sum(held_out) >= num_patients:
-        raise ValueError(f"splits {tuple(splits)} leave none of {num_patients} patients for training.")
-    names = [_SPLITS[0]] * (num_patients - sum(held_out))
-    names += [_SPLITS[1]] * held_out[0] + [_SPLITS[2]] * held_out[1]
-    return [names[i] for i in rng.permutation(num_patients)]
-
-
-def write_cine_phantoms(
-    output_dir: str | Path,
-    num_patients: int = 12,
-    seed: int = 0,
-    suffixes: Sequence[str] = (".nii.gz",),
-    splits: Sequence[float] = (0.6, 0.2, 0.2),
-    with_scribbles: bool = False,
+def make_cine_phantom(
+    seed: int | Sequence[int],
+    phase: Phase = "ED",
+    num_slices: int = 8,
+    matrix: tuple[int, int] = (96, 96),
+    spacing: tuple[float, float, float] = (1.8, 1.8, 10.0),
     noise: float = 0.05,
     bias: float = 0.35,
-    overwrite: bool = False,
-) -> Path:
-    """Write phantom patients, both phases each, and a Decathlon-style ``datalist.json``.
+    group: str | None = None,
+) -> tuple[Array, NDArray[np.uint8]]:
+    """Make one short-axis cine-MRI-like volume and its segmentation.
 
-    Patients differ in group, matrix, spacing, number of slices, and oblique affine; the two phases, image, label, and
-    scribble of a patient share the grid. Images are int16, labels uint8. All splits are by patient.
+    A seed is a patient. Both phases of a seed share anatomy, position and slice shifts, and differ in contraction and
+    noise. The first axis runs from the patient's right (right ventricle) to the left, the second from the chest wall
+    to the back, the third from base to apex: transpose a slice to see it as a radiologist does. One or two slices at
+    the ends hold no heart. Lengths in mm do not scale with the matrix, so a small field of view truncates the anatomy;
+    only the heart's length follows the number of slices.
 
     Args:
-        output_dir: folder for the volumes (``patientNNN_ED.nii.gz``, ``patientNNN_ED_gt.nii.gz``, ...); made if absent.
-        num_patients: number of patients.
-        seed: of everything; the same seed gives the same arrays, affines, and splits. Patient i is the same whatever
-            the number of patients.
-        suffixes: file types, ``".nii.gz"`` or ``".mhd"`` (with ``.zraw`` beside it); patients take them in turn.
-        splits: fractions of the patients for training, validation, and test, summing to 1. A positive fraction gets at
-            least one patient.
-        with_scribbles: also write ``_scribble`` files (class ids, 255 where nobody annotated), as ``weak_label``.
-        noise: see :py:func:`make_cine_phantom`.
-        bias: see :py:func:`make_cine_phantom`.
-        overwrite: write into a folder that is not empty; phantoms of an earlier run in it are removed, other
-            files kept.
+        seed: identity of the patient, one non-negative integer or several.
+        phase: ``"ED"`` (end diastole) or ``"ES"`` (end systole: smaller cavity, thicker wall, same muscle).
+        num_slices: number of slices D, at least 4.
+        matrix: in-plane size (H, W) in voxels.
+        spacing: distance of voxel centres along the three axes in mm.
+        noise: standard deviation of the Rician noise's Gaussian parts, relative to the intensity of LV blood.
+        bias: largest absolute logarithm of the multiplicative bias field; 0 for none.
+        group: one of ``PHANTOM_GROUPS``; None lets the seed choose.
 
     Returns:
-        Path of ``datalist.json``: ``training``, ``validation``, and ``test`` list ``image`` and ``label`` (relative to
-        ``output_dir``), ``case``, ``patient``, ``phase``, and ``group``.
+        Image, float32 ``[H, W, D]``, >= 0, in scanner units whose gain differs by patient, and label, uint8
+        ``[H, W, D]``, the ids of ``PHANTOM_LABELS``.
 
     Raises:
-        FileExistsError: When ``output_dir`` is not empty and ``overwrite`` is False.
-        NotADirectoryError: When ``output_dir`` is a file.
-        ValueError: When there are no patients, a suffix is unknown, ``splits`` are not three fractions summing to 1, or
-            no patient is left for training.
-
-    Example::
-
-        datalist = write_cine_phantoms("demo/phantoms", num_patients=12, seed=0)
-        training = load_decathlon_datalist(str(datalist), data_list_key="training")
+        ValueError: when ``phase`` or ``group`` is unknown, ``num_slices`` is less than 4, a size or spacing is not
+            positive, or ``noise`` or ``bias`` is negative.
     """
-    root = Path(output_dir)
-    if num_patients < 1:
-        raise ValueError(f"num_patients must be positive, got {num_patients}.")
-    if isinstance(suffixes, str) or not suffixes or any(s not in _SUFFIXES for s in suffixes):
-        raise ValueError(f"suffixes must be a sequence with entries from {_SUFFIXES}, got {suffixes!r}.")
-    if len(splits) != 3 or min(splits) < 0 or abs(sum(splits) - 1.0) > 1e-6:
-        raise ValueError(f"splits must be three fractions that sum to 1, got {tuple(splits)}.")
-    split_of = _split_patients(num_patients, splits, _rng(seed, 6))
-    if root.exists() and not root.is_dir():
-        raise NotADirectoryError(f"output_dir is a file: {root}")
-    if root.is_dir() and any(root.iterdir()):
-        if not overwrite:
-            raise FileExistsError(f"output_dir is not empty, pass overwrite=True to write into it: {root}")
-        for stale in root.iterdir():
-            if _WRITTEN.fullmatch(stale.name):
-                stale.unlink()
-    root.mkdir(parents=True, exist_ok=True)
+    check_option("phase", phase, Phase)
+    if group is not None:
+        check_option("group", group, Group)
+    if num_slices < 4:
+        raise ValueError(f"num_slices must be at least 4, for a heart and empty end slices, got {num_slices}.")
+    if len(matrix) != 2 or min(matrix) < 1 or len(spacing) != 3 or min(spacing) <= 0:
+        raise ValueError(f"matrix and spacing must be 2 and 3 positive numbers, got {matrix} and {spacing}.")
+    if noise < 0 or bias < 0:
+        raise ValueError(f"noise and bias must not be negative, got {noise} and {bias}.")
 
-    cases: dict[str, list[dict[str, str]]] = {name: [] for name in _SPLITS}
-    for i in range(num_patients):
-        suffix = suffixes[i % len(suffixes)]
-        for scan in phantom_scans(seed, i, noise, bias):
-            volumes: dict[str, tuple[str, NDArray[Any]]] = {}
-            volumes["image"] = (f"{scan.case}{suffix}", scan.image)
-            volumes["label"] = (f"{scan.case}_gt{suffix}", scan.label)
-            if with_scribbles:
-                volumes["weak_label"] = (f"{scan.case}_scribble{suffix}", scan.scribble())
-            for name, volume in volumes.values():
-                write_volume(root / name, volume, scan.affine)
-            paths = {key: name for key, (name, _) in volumes.items()}
-            of_patient = {"patient": scan.patient, "phase": scan.phase, "group": scan.group}
-            cases[split_of[i]].append({**paths, "case": scan.case, **of_patient})
+    p = _draw_patient(seeded(seed, 0), group)
+    shape = (matrix[0], matrix[1], num_slices)
+    shift = seeded(seed, 1).normal(0.0, 1.3, (2, num_slices)).astype(np.float32)  # mm, breath-hold positions
 
-    datalist = {
-        "name": "CinePhantoms",
-        "description": "Synthetic short-axis cine-MRI volumes (ED and ES) with ACDC's classes; no patient data.",
-        "labels": {str(k): name for k, name in PHANTOM_LABELS.items()},
-        "modality": {"0": "MRI"},
-        "seed": seed,
-        **cases,
-    }
-    path = root / "datalist.json"
-    write_whole(path, json.dumps(datalist, indent=2) + "\n")
-    return path
+    # Coordinates: u, v of the image from its centre, and z of the slab positions (S = 3 D).
+    u = ((np.arange(matrix[0]) - (matrix[0] - 1) / 2) * spacing[0]).astype(np.float32)[:, None, None]
+    v = ((np.arange(matrix[1]) - (matrix[1] - 1) / 2) * spacing[1]).astype(np.float32)[None, :, None]
+    index = np.repeat(np.arange(num_slices), len(_SLAB))
+    z = (index + np.tile(_SLAB, num_slices)).astype(np.float32)[None, None, :]
+    first = index[None, None, :] == p.empty[0]
+    depth = (z - (p.empty[0] - 0.5)) / (num_slices - sum(p.empty))
+    body_x = u * np.cos(p.tilt) + v * np.sin(p.tilt) + 0.0 * depth
+    body_y = -u * np.sin(p.tilt) + v * np.cos(p.tilt) + 0.0 * depth
+    axis_x = p.centre[0] + p.drift[0] * (depth - 0.5) + shift[0][index]
+    axis_y = p.centre[1] + p.drift[1] * (depth - 0.5) + shift[1][index]
+    heart = _heart(p, phase, body_x - axis_x, body_y - axis_y, depth.astype(np.float32), first)
+
+    image = _paint(
+        p, heart, body_x, body_y, depth, 1.3 * float(np.sqrt(spacing[0] * spacing[1])), seeded(seed, 2), shape
+    )
+    image = image.reshape(*shape, len(_SLAB)).mean(axis=3)
+    image = ndimage.gaussian_filter(image, (0.45, 0.45, 0.0))
+    image *= np.exp(_bias_field(seeded(seed, 3), shape, bias))
+    real, imaginary = noise * seeded(seed, 4, get_args(Phase).index(phase)).standard_normal(
+        (2, *shape), dtype=np.float32
+    )
+    image = p.gain * np.hypot(image + real, imaginary)
+
+    middle = slice(len(_SLAB) // 2, None, len(_SLAB))
+    label = np.zeros(shape, np.uint8)
+    label[heart.rv[..., middle] < 0] = 1
+    label[heart.epicardium[..., middle] < 0] = 2
+    label[heart.outflow[..., middle] < 0] = 0
+    label[heart.cavity[..., middle] < 0] = 3
+    return image.astype(np.float32), label

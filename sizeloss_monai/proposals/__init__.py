@@ -1,4 +1,4 @@
-"""Proposals: segmentations within size bounds, made from a network's output to train on (Pathak et al. 2015)."""
+"""Proposals: segmentations within size bounds, made from a network's output for training (Pathak et al. 2015)."""
 
 from sizeloss_monai.proposals.exact import exact_proposals
 from sizeloss_monai.proposals.gradient_ascent import projected_gradient_ascent

@@ -7,28 +7,26 @@ from collections.abc import Sequence
 
 import torch
 
+from sizeloss_monai.constraints.penalties import Sides
+from sizeloss_monai.data.label_ids import DEFAULT_IGNORE_INDEX
 from sizeloss_monai.proposals.exact_one_class import solve_one_class
 from sizeloss_monai.proposals.problem import Problem, Proposals, make_problem, make_proposals
 
 __all__ = ["exact_proposals", "solve_several_classes"]
 
 MAX_ITERATIONS = 300
-ITERATIONS_BETWEEN_LOOKS = 8  # at whether all items are done, which makes the host wait for another device
-SPARE = 100.0  # exp(-100) of a pixel is nothing
+ITERATIONS_BETWEEN_LOOKS = 8  # each look at whether all items are done makes the host wait for the device
+SPARE = 100.0  # in logits: exp(-100) of a pixel does not count
 
 
 def _take_limits(
     log_prior: torch.Tensor, bounds: torch.Tensor
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]:
-    """Take to the limit the classes whose bound is what certain pixels leave, and drop their bounds.
-
-    Args:
-        log_prior: shape ``[B, C, N]``.
-        bounds: shape ``[B, C, 2]``.
+    """Solve the classes whose bounds leave no choice, and drop their bounds.
 
     Returns:
-        ``(log_prior, bounds, limits, feasible)``: the problem left, ``limits`` ``[B, C]`` with 1 for a class that
-        takes every pixel it can have, -1 for one that loses every pixel it can lose, and ``feasible`` ``[B]``.
+        ``(log_prior [B, C, N], bounds [B, C, 2], limits [B, C], feasible [B])`` of the problem that is left.
+        ``limits`` is 1 for a class that takes every pixel it can have, -1 for one that loses every pixel it can lose.
     """
     lower, upper = bounds.unbind(-1)
     possible = log_prior > -math.inf
@@ -38,11 +36,11 @@ def _take_limits(
     feasible = (least <= most).all(1) & (least.sum(1) <= log_prior.shape[2]) & (most.sum(1) >= log_prior.shape[2])
 
     full = (lower >= capacity) & (capacity > floor)
-    full = full & (full.cumsum(1) == 1)  # two of them contradict each other: the first wins
+    full = full & (full.cumsum(1) == 1)  # two such classes contradict each other: the first wins
     absent = (upper <= floor) & (capacity > floor) & ~full
     taken = (possible & full[..., None]).any(1, keepdim=True)
     left = possible & ~absent[..., None]
-    # a pixel keeps its classes where none would be left
+    # a pixel keeps its classes where it would lose all of them
     lost = (absent[..., None] & left.any(1, keepdim=True)) | (taken & ~full[..., None])
     limits = full.to(log_prior) - absent.to(log_prior)
     unbounded = bounds.new_tensor([-math.inf, math.inf])
@@ -51,7 +49,7 @@ def _take_limits(
 
 
 def _active_gradient(mu: torch.Tensor, size: torch.Tensor, bounds: torch.Tensor, cap: torch.Tensor) -> torch.Tensor:
-    """Gradient of the dual over ``mu`` where it can be followed, 0 where ``mu`` stays at a kink or at its cap."""
+    """Gradient of the dual over ``mu`` where ``mu`` can move, 0 where it stays at a kink or at its cap."""
     lower, upper = bounds.unbind(-1)
     below, above = lower - size, upper - size
     zero = torch.zeros_like(mu)
@@ -65,12 +63,12 @@ def _solve(
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]:
     r"""Maximise the dual over :math:`\mu = \lambda_{lower} - \lambda_{upper}`, a concave function with kinks at 0.
 
-    Newton steps on the multipliers that can move, damped so far (Levenberg, Marquardt) that the dual never decreases;
-    a multiplier whose step would change its sign stops at 0. One evaluation of Q an iteration.
+    Newton steps on the multipliers that can move, damped (Levenberg, Marquardt) until the dual does not decrease. A
+    multiplier stops at 0 where its step would change its sign. Each iteration evaluates Q once.
 
     Args:
         log_prior: shape ``[B, C, N]``, float64.
-        bounds: shape ``[B, C, 2]``, ``(-inf, inf)`` for a class without bounds.
+        bounds: shape ``[B, C, 2]``.
         tolerance: in voxels.
 
     Returns:
@@ -127,13 +125,9 @@ def _solve(
 
 
 def solve_several_classes(problem: Problem, tolerance: float) -> Proposals:
-    """Exact proposals under bounds on several classes; see :func:`~sizeloss_monai.proposals.exact_proposals`.
+    """:func:`exact_proposals` for any number of constrained classes.
 
-    Computed in float64: the dual is a sum over all pixels, and steps are accepted by its differences.
-
-    Args:
-        problem: with any number of constrained classes.
-        tolerance: in voxels.
+    Computed in float64: differences of the dual, a sum over all pixels, decide whether a step is accepted.
     """
     log_prior, bounds, limits, feasible = _take_limits(problem.log_prior.double(), problem.bounds.double())
     mu, cap, dual, evaluations = _solve(log_prior, bounds, tolerance)
@@ -150,35 +144,31 @@ def exact_proposals(
     weak_label: torch.Tensor,
     bounds: torch.Tensor,
     classes: Sequence[int] | None = None,
-    sides: str = "both",
+    sides: Sides = "both",
     tolerance: float = 1e-3,
-    ignore_index: int = 255,
+    ignore_index: int = DEFAULT_IGNORE_INDEX,
 ) -> Proposals:
-    r"""The solution of the problem that :func:`~sizeloss_monai.proposals.projected_gradient_ascent` approaches.
+    r"""The exact solution of the problem that :func:`~sizeloss_monai.proposals.projected_gradient_ascent` approaches.
 
-    At the solution a size lies within its bounds with :math:`\mu = 0`, or at one of them: to ``tolerance`` plus the
-    rounding of the precision computed in. In float32 that is about 1e-7 of the size and what half a unit in the last
-    place of :math:`\mu` moves it, which is more the larger the logits are.
+    Each size of the solution lies within its bounds with :math:`\mu = 0`, or at one of them, up to ``tolerance`` plus
+    rounding. In float32 the rounding is about 1e-7 of the size, plus what half a unit in the last place of :math:`\mu`
+    moves it; larger logits make it larger.
 
     A bound that leaves no choice, such as ``(0, 0)`` for an absent class, is met in the limit: exactly 0 or 1 at every
-    pixel that is not certain. Where seeds or other bounds make the bounds infeasible, Q is what the multipliers tend
-    to, ``violation`` what remains, the dual ``inf``. Several classes share pixels: there an infeasible sum of bounds
-    ends at a cap of the multipliers.
+    pixel that is not certain. Where seeds or other bounds make the bounds infeasible, Q is the limit that the
+    multipliers tend to, ``violation`` is what remains, and the dual is ``inf``. Several classes share pixels; an
+    infeasible sum of their bounds ends at a cap of the multipliers.
 
     Args:
         logits, weak_label, bounds, classes, sides, ignore_index: see
             :class:`~sizeloss_monai.proposals.LagrangianProposals`.
         tolerance: in voxels.
 
-    Returns:
-        :class:`Proposals`.
-
     Raises:
-        ValueError: when ``tolerance`` is negative, or as for the input of
-            :class:`~sizeloss_monai.proposals.LagrangianProposals`.
+        ValueError: when ``tolerance`` is negative, or as :class:`~sizeloss_monai.proposals.LagrangianProposals` says.
     """
     if not tolerance >= 0:
-        raise ValueError(f"tolerance must be >= 0, found {tolerance}.")
+        raise ValueError(f"tolerance must be >= 0, got {tolerance}.")
     with torch.no_grad(), torch.autocast(logits.device.type, enabled=False):
         problem = make_problem(logits, weak_label, bounds, classes, sides, ignore_index)
         solve = solve_one_class if len(problem.classes) == 1 else solve_several_classes

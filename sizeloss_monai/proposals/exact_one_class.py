@@ -11,8 +11,8 @@ from sizeloss_monai.proposals.problem import Problem, Proposals, make_proposals
 
 __all__ = ["log_odds", "solve_one_class"]
 
-MAX_ITERATIONS = 100  # bisection alone halves any bracket of float64 logits to nothing in about 60
-ITERATIONS_BETWEEN_LOOKS = 8  # at whether all items are done, which makes the host wait for another device
+MAX_ITERATIONS = 100  # bisection alone exhausts any bracket of float64 logits in about 60
+ITERATIONS_BETWEEN_LOOKS = 8  # each look at whether all items are done makes the host wait for the device
 BEYOND_SIGMOID = 1000.0  # sigmoid(-1000) is 0 in float64 too
 
 
@@ -28,17 +28,17 @@ def _root(
 ) -> tuple[torch.Tensor, torch.Tensor]:
     r"""Solve :math:`\sum_p \sigma(l_p + t) = target` where ``todo``, by safeguarded Newton steps.
 
-    Newton's method works on the logit of the share of free pixels, :math:`\log h / (n - h)`: for pixels that are all
-    alike that is linear in t, and its slope is never above 1. A step that leaves the bracket becomes a bisection.
+    Newton's method works on the logit of the share of free pixels, :math:`\log h / (n - h)`: for equal pixels that is
+    linear in t, and its slope is never above 1. A step that leaves the bracket becomes a bisection.
 
     Args:
         odds: :math:`l`, shape ``[B, N]``.
-        target: size to reach, shape ``[B, 1]``, as are all others.
-        fixed: pixels certain to be of the class.
-        free: pixels that are not certain.
-        todo: items to solve; the others return 0.
-        bracket: two bounds on the root.
-        size: the size at ``t = 0``.
+        target: size to reach, shape ``[B, 1]``, as all others.
+        fixed: number of pixels certain to be of the class.
+        free: number of pixels that are not certain.
+        todo: which items to solve; the others return 0.
+        bracket: a lower and an upper bound of the root.
+        size: size at ``t = 0``.
         tolerance: in voxels.
 
     Returns:
@@ -70,7 +70,7 @@ def _root(
         # certain pixels have q (1 - q) = 0: the sum is over the free ones
         slope = (size - torch.linalg.vecdot(q, q)[:, None]) * free / (inside * outside)
         newton = t - (torch.log(inside / outside) - goal) / slope
-        # a slope of 0 gives an infinity or NaN, which is not in the bracket either
+        # a slope of 0 gives an infinity or NaN, outside the bracket too
         step = torch.where((newton > low) & (newton < high), newton, 0.5 * (low + high))
         t = torch.where(running, step, t)
         evaluations = evaluations + running
@@ -80,17 +80,17 @@ def _root(
 
 
 def _dual(odds: torch.Tensor, certain: torch.Tensor, shift: torch.Tensor, gap: torch.Tensor) -> torch.Tensor:
-    r"""The dual at a finite shift, in a form that has no cancellation even as the shift goes to infinity.
+    r"""The dual at a finite shift, in a form without cancellation for any shift.
 
-    Pixels certain to be of class k have part in ``gap`` only. A free one adds
-    :math:`\max(\mu, 0) - [\mathrm{softplus}(l + \mu) - \mathrm{softplus}(l)]`, here taken apart into a clamp and two
-    bounded terms.
+    Pixels certain to be of class k count in ``gap`` only. A free one adds
+    :math:`\max(\mu, 0) - [\mathrm{softplus}(l + \mu) - \mathrm{softplus}(l)]`, split here into a clamp and two bounded
+    terms.
 
     Args:
         odds: :math:`l`, shape ``[B, N]``.
         certain: where ``odds`` is infinite.
-        shift: :math:`\mu`, shape ``[B, 1]``, as is ``gap``.
-        gap: how many voxels the bound that acts asks for beyond what the limit gives; 0 where it is the limit.
+        shift: :math:`\mu`, shape ``[B, 1]``.
+        gap: voxels that the active bound asks for beyond the limit, shape ``[B, 1]``; 0 where it is the limit.
     """
     reach = shift.abs()
     clamped = torch.minimum((odds * -torch.where(shift > 0, 1.0, -1.0)).clamp_(min=0), reach)
@@ -100,19 +100,14 @@ def _dual(odds: torch.Tensor, certain: torch.Tensor, shift: torch.Tensor, gap: t
 
 
 def solve_one_class(problem: Problem, tolerance: float) -> Proposals:
-    """Exact proposals under bounds on one class; see :func:`~sizeloss_monai.proposals.exact_proposals`.
-
-    Args:
-        problem: with exactly one constrained class.
-        tolerance: in voxels.
-    """
+    """:func:`~sizeloss_monai.proposals.exact_proposals` for exactly one constrained class."""
     (class_id,) = problem.classes
     lower, upper = problem.bounds[:, class_id, :1], problem.bounds[:, class_id, 1:]
     odds = log_odds(problem)
     certain = odds.isinf()
     fixed = (odds == math.inf).sum(1, keepdim=True).to(odds)
     free = odds.shape[1] - certain.sum(1, keepdim=True).to(odds)
-    # all pixels certain: any finite number does, nothing depends on the shift
+    # where all pixels are certain nothing depends on the shift: any finite number will do
     largest = odds.masked_fill(certain, -math.inf).amax(1, keepdim=True).nan_to_num(neginf=0.0)
     smallest = odds.masked_fill(certain, math.inf).amin(1, keepdim=True).nan_to_num(posinf=0.0)
 
@@ -122,8 +117,8 @@ def solve_one_class(problem: Problem, tolerance: float) -> Proposals:
     to_all = too_small & (lower >= fixed + free)
     to_none = too_large & (upper <= fixed)
     todo = (too_small | too_large) & ~to_all & ~to_none
-    # the root if all pixels were like the likeliest, and if all were like the unlikeliest one; with pixels that are all
-    # alike the two are the same, so they are set apart for the root to lie between them whatever the rounding
+    # the root if all pixels were like the likeliest one, and if they were like the unlikeliest one; the margin keeps
+    # the root between them where all pixels are alike, whatever the rounding
     middle = torch.logit((target - fixed) / free)
     low, high = middle - largest, middle - smallest
     margin = 1e-3 * (1 + torch.maximum(low.abs(), high.abs()))
@@ -144,15 +139,12 @@ def solve_one_class(problem: Problem, tolerance: float) -> Proposals:
 def log_odds(problem: Problem) -> torch.Tensor:
     r"""Log-odds :math:`l_p` of the one constrained class k against all others, for :math:`Q_k = \sigma(l + \mu_k)`.
 
-    Args:
-        problem: with exactly one constrained class.
-
     Returns:
         Shape ``[B, N]``; ``inf`` and ``-inf`` at pixels certain to be, or not to be, of class k.
     """
     (class_id,) = problem.classes
     log_prior = problem.log_prior
     others = torch.cat([log_prior[:, :class_id], log_prior[:, class_id + 1 :]], dim=1)
-    # of a single other class the logsumexp is that class
+    # the logsumexp of a single class is that class
     against = others[:, 0] if others.shape[1] == 1 else torch.logsumexp(others, 1)
     return log_prior[:, class_id] - against

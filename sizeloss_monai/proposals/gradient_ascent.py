@@ -3,29 +3,32 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import Literal
 
 import torch
 
+from sizeloss_monai.constraints.penalties import Sides
+from sizeloss_monai.data.label_ids import DEFAULT_IGNORE_INDEX
+from sizeloss_monai.errors import check_option
 from sizeloss_monai.proposals.exact_one_class import log_odds
 from sizeloss_monai.proposals.problem import Problem, Proposals, dual_value, kkt_residual, make_problem, make_proposals
 
 __all__ = ["projected_gradient_ascent"]
 
-EARLY_STOPS = ("none", "sound", "as_published")
+EarlyStop = Literal["none", "sound", "as_published"]
 PUBLISHED_TOLERANCE = 1e-3  # relative change of the upper multiplier
-ITERATIONS_BETWEEN_LOOKS = 16  # at whether all items have stopped, which makes the host wait for another device
+ITERATIONS_BETWEEN_LOOKS = 16  # each look at whether all items have stopped makes the host wait for the device
 
 
-def check_ascent_options(early_stop: str, step_size: float, max_iterations: int, tolerance: float) -> None:
-    """Raise a ValueError for options that :func:`projected_gradient_ascent` does not know or cannot use."""
-    if early_stop not in EARLY_STOPS:
-        raise ValueError(f"early_stop must be one of {EARLY_STOPS}, found {early_stop!r}.")
+def check_ascent_options(early_stop: EarlyStop, step_size: float, max_iterations: int, tolerance: float) -> None:
+    """Raise ValueError for options of :func:`projected_gradient_ascent` that are unknown or out of range."""
+    check_option("early_stop", early_stop, EarlyStop)
     if not step_size > 0:
-        raise ValueError(f"step_size must be > 0, found {step_size}.")
+        raise ValueError(f"step_size must be > 0, got {step_size}.")
     if max_iterations < 1:
-        raise ValueError(f"max_iterations must be >= 1, found {max_iterations}.")
+        raise ValueError(f"max_iterations must be >= 1, got {max_iterations}.")
     if not tolerance >= 0:
-        raise ValueError(f"tolerance must be >= 0, found {tolerance}.")
+        raise ValueError(f"tolerance must be >= 0, got {tolerance}.")
 
 
 def _sizes_of_one_class(problem: Problem) -> Callable[[torch.Tensor], torch.Tensor]:
@@ -42,7 +45,7 @@ def _sizes_of_one_class(problem: Problem) -> Callable[[torch.Tensor], torch.Tens
 def _sizes_of_several_classes(problem: Problem) -> Callable[[torch.Tensor], torch.Tensor]:
     shifted, probabilities = torch.empty_like(problem.log_prior), torch.empty_like(problem.log_prior)
     shifts = problem.bounds.new_zeros(problem.bounds.shape[:2])
-    # a list as an index would be copied to the device, and waited for, in every iteration
+    # a list as an index would be copied to the device in every iteration, and the host would wait
     constrained = torch.tensor(problem.classes, device=shifts.device)
 
     def sizes(shift: torch.Tensor) -> torch.Tensor:
@@ -55,13 +58,13 @@ def _sizes_of_several_classes(problem: Problem) -> Callable[[torch.Tensor], torc
 
 
 def _ascend(
-    problem: Problem, early_stop: str, step_size: float, max_iterations: int, tolerance: float
+    problem: Problem, early_stop: EarlyStop, step_size: float, max_iterations: int, tolerance: float
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Multipliers of the constrained classes ``[B, K, 2]`` and evaluations ``[B]``."""
+    """Multipliers of the constrained classes, ``[B, K, 2]``, and evaluations, ``[B]``."""
     sizes = _sizes_of_one_class(problem) if len(problem.classes) == 1 else _sizes_of_several_classes(problem)
     bounds = problem.bounds[:, problem.classes]
     absent = (bounds == 0).all(-1)
-    # with (0, 0) the two multipliers would grow against each other; the paper puts (-1, 0) in its place
+    # under (0, 0) the two multipliers would grow against each other; the paper uses (-1, 0) instead
     bounds = torch.where(absent[..., None], bounds.new_tensor([-1.0, 0.0]), bounds)
     sign = bounds.new_tensor([1.0, -1.0])
     signed_bounds = bounds * sign
@@ -72,7 +75,7 @@ def _ascend(
     iterations = torch.full(shift.shape[:1], max_iterations, dtype=torch.int64, device=shift.device)
     running = torch.ones_like(iterations, dtype=torch.bool)
     between_looks = 1 if shift.device.type == "cpu" else ITERATIONS_BETWEEN_LOOKS
-    # the last of max_iterations evaluations is the one that makes the proposals
+    # the last of max_iterations evaluations makes the proposals
     for iteration in range(1, max_iterations):
         size = sizes(shift)[..., None]
         moved = torch.addcmul(step_of_bounds, size, step_of_sizes).add_(multipliers).clamp_(min=0)
@@ -99,12 +102,12 @@ def projected_gradient_ascent(
     weak_label: torch.Tensor,
     bounds: torch.Tensor,
     classes: Sequence[int] | None = None,
-    sides: str = "both",
-    early_stop: str = "none",
+    sides: Sides = "both",
+    early_stop: EarlyStop = "none",
     step_size: float = 5e-5,
     max_iterations: int = 500,
     tolerance: float = 1e-3,
-    ignore_index: int = 255,
+    ignore_index: int = DEFAULT_IGNORE_INDEX,
 ) -> Proposals:
     r"""Proposals by projected gradient ascent on the dual (Pathak et al. 2015; Kervadec et al. 2019, section 4).
 
@@ -114,29 +117,29 @@ def projected_gradient_ascent(
         \lambda_{lower} \leftarrow \max(\lambda_{lower} + \eta (a - V), 0), \quad
         \lambda_{upper} \leftarrow \max(\lambda_{upper} + \eta (V - b), 0).
 
-    Bounds ``(0, 0)`` become ``(-1, 0)``, the paper's rule. ``max_iterations`` evaluations of Q make one update less:
-    Q and the multipliers returned belong together. An item that has stopped is frozen while others go on.
+    Bounds ``(0, 0)`` become ``(-1, 0)``, the paper's rule. ``max_iterations`` evaluations of Q make one update less, so
+    that Q and the returned multipliers belong together. An item that has stopped stays fixed while others go on.
 
     Args:
         logits, weak_label, bounds, classes, sides, ignore_index: see
             :class:`~sizeloss_monai.proposals.LagrangianProposals`.
-        early_stop: when an item stops; defaults to ``"none"``.
+        early_stop: when an item stops.
 
             - ``"none"``: after ``max_iterations``.
             - ``"sound"``: as soon as the KKT residual of every multiplier is at most ``tolerance``.
-            - ``"as_published"``: as soon as no upper multiplier changes by 1e-3 of itself or more. The lower one is
-              not looked at: it never acts, since an item below its upper bound stops at its first evaluation.
-        step_size: :math:`\eta`, a voxel.
-        max_iterations: evaluations of Q at most.
-        tolerance: in voxels, for ``"sound"``. Sizes are sums in the precision of the logits: less than that rounding,
-            about 1e-7 of a size in float32, is never reached.
+            - ``"as_published"``: as soon as every upper multiplier changes by less than 1e-3 of itself. The rule
+              ignores lower multipliers, and so they never act: an item below its upper bound stops at once.
+        step_size: :math:`\eta`, per voxel.
+        max_iterations: largest number of evaluations of Q.
+        tolerance: in voxels, for ``"sound"``. Sizes carry the rounding of the logits' precision, about 1e-7 of a size
+            in float32; a smaller tolerance is never reached.
 
     Returns:
-        :class:`Proposals`; the dual is that of the bounds ascended on.
+        :class:`Proposals`, with the dual of the bounds ascended on.
 
     Raises:
-        ValueError: when an option is none of those, or as for the input of
-            :class:`~sizeloss_monai.proposals.LagrangianProposals`.
+        ValueError: when an option is unknown or out of range, or as
+            :class:`~sizeloss_monai.proposals.LagrangianProposals` says.
     """
     check_ascent_options(early_stop, step_size, max_iterations, tolerance)
     with torch.no_grad(), torch.autocast(logits.device.type, enabled=False):

@@ -1,4 +1,4 @@
-"""The dual problem of Lagrangian proposals, and what its solvers return."""
+"""The problem of Lagrangian proposals, its dual, and the result of its solvers."""
 
 from __future__ import annotations
 
@@ -10,7 +10,9 @@ import torch
 from monai.utils import convert_to_tensor
 
 from sizeloss_monai.constraints import bound_violations, soft_size
+from sizeloss_monai.constraints.penalties import Sides, check_bounds_shape
 from sizeloss_monai.constraints.statistics import check_classes
+from sizeloss_monai.errors import check_option
 
 __all__ = [
     "NonFiniteLogitsError",
@@ -22,20 +24,21 @@ __all__ = [
     "make_proposals",
 ]
 
-SIDES = ("both", "lower", "upper")
-
 
 class NonFiniteLogitsError(ValueError):
-    """Logits that are NaN or infinite, which no proposal can be made from; the message says what to do."""
+    """Logits that are NaN or infinite, which allow no proposal; the message says what to do."""
 
 
 @dataclass(frozen=True)
 class Problem:
-    r"""``min_Q KL(Q || S)`` under bounds on the sizes of Q, the spatial dimensions flattened to ``N`` pixels.
+    r"""``min_Q KL(Q || S)`` under bounds on the sizes of Q, spatial dimensions flattened to ``N`` pixels.
 
-    ``log_prior``: :math:`\log \tilde S`, shape ``[B, C, N]``, at least float32, seeds at certainty (``-inf`` for the
-    other classes). ``bounds``: ``[B, C, 2]`` in voxels, ``(-inf, inf)`` where a class or side is not constrained.
-    ``classes``: the constrained classes. ``shape``: ``[B, C, *spatial]``.
+    Attributes:
+        log_prior: :math:`\log \tilde S`, shape ``[B, C, N]``, float32 or float64, seeds at certainty (``-inf`` for the
+            other classes).
+        bounds: ``[B, C, 2]`` in voxels, ``(-inf, inf)`` where a class or side is not constrained.
+        classes: the constrained classes.
+        shape: ``[B, C, *spatial]``.
     """
 
     log_prior: torch.Tensor
@@ -45,19 +48,15 @@ class Problem:
 
 
 def _plain(tensor: torch.Tensor) -> torch.Tensor:
-    """Without MONAI's metadata, whose bookkeeping is paid at every operation."""
+    """Drop MONAI's metadata, whose bookkeeping slows every operation."""
     plain: torch.Tensor = convert_to_tensor(tensor, track_meta=False)
     return plain
 
 
 def _check_values(logits: torch.Tensor, weak_label: torch.Tensor, bounds: torch.Tensor, ignore_index: int) -> None:
-    """Raise the errors for values; see :class:`~sizeloss_monai.proposals.LagrangianProposals`.
+    """Raise the errors for values that :class:`~sizeloss_monai.proposals.LagrangianProposals` lists.
 
-    Args:
-        logits: shape ``[B, C, N]``, in the precision they were given in.
-        weak_label: shape ``[B, 1, N]``.
-        bounds: shape ``[B, C, 2]``.
-        ignore_index: of the weak label.
+    Shapes: ``logits`` ``[B, C, N]``, ``weak_label`` ``[B, 1, N]``, ``bounds`` ``[B, C, 2]``.
     """
     num_classes = logits.shape[1]
     unknown = ((weak_label < 0) | (weak_label >= num_classes)) & (weak_label != ignore_index)
@@ -65,25 +64,22 @@ def _check_values(logits: torch.Tensor, weak_label: torch.Tensor, bounds: torch.
     # a NaN fails every comparison
     possible = (lower <= upper) & (lower < math.inf) & (upper > -math.inf)
     finite = logits.isfinite()
-    # one look at all of them: each one makes the host wait for another device
+    # one look at all values: each look makes the host wait for the device
     if bool(finite.all() & possible.all() & ~unknown.any()):
         return
     if not bool(finite.all()):
         num_nan, num_infinite = int(logits.isnan().sum()), int(logits.isinf().sum())
         items = (~finite).flatten(1).any(1).nonzero().flatten().tolist()
         raise NonFiniteLogitsError(
-            f"logits must be finite, found {num_nan} NaN and {num_infinite} infinite values in the batch's items "
-            f"{items}: the network has diverged; lower the learning rate, or train without amp."
+            f"logits must be finite, got {num_nan} NaN and {num_infinite} infinite values in the batch's items "
+            f"{items}. The network has diverged: lower the learning rate, or train without amp."
         )
     if bool(unknown.any()):
         raise ValueError(
-            f"weak_label must hold class ids 0..{num_classes - 1} or {ignore_index}, found "
+            f"weak_label must hold class ids 0..{num_classes - 1} or {ignore_index}, got "
             f"{torch.unique(weak_label[unknown]).tolist()}."
         )
-    raise ValueError(
-        f"bounds must be pairs lower <= upper, the lower one below inf, the upper one above -inf, found "
-        f"{bounds.tolist()}."
-    )
+    raise ValueError(f"bounds must be pairs lower <= upper with lower < inf and upper > -inf, got {bounds.tolist()}.")
 
 
 def make_problem(
@@ -91,29 +87,20 @@ def make_problem(
     weak_label: torch.Tensor,
     bounds: torch.Tensor,
     classes: Sequence[int] | None,
-    sides: str,
+    sides: Sides,
     ignore_index: int,
 ) -> Problem:
-    """Check the input and bring it into the form the solvers need.
+    """Check the input of :class:`~sizeloss_monai.proposals.LagrangianProposals`, and bring it into the solvers' form.
 
-    Logits of fp16 and bf16 are widened to float32.
-
-    Args:
-        logits, weak_label, bounds, classes, sides, ignore_index: see
-            :class:`~sizeloss_monai.proposals.LagrangianProposals`.
-
-    Raises:
-        ValueError: when ``sides`` or ``classes`` is wrong, or as that class says of its input.
+    Float16 and bfloat16 logits become float32.
     """
-    if sides not in SIDES:
-        raise ValueError(f"sides must be one of {SIDES}, found {sides!r}.")
+    check_option("sides", sides, Sides)
     if logits.ndim < 3 or logits.shape[1] < 2 or not logits.is_floating_point():
-        raise ValueError(f"logits must be floating, shape [B, C >= 2, *spatial], found {list(logits.shape)}.")
+        raise ValueError(f"logits must be floating, shape [B, C >= 2, *spatial], got {list(logits.shape)}.")
     batch, num_classes, *spatial = logits.shape
     if list(weak_label.shape) != [batch, 1, *spatial]:
-        raise ValueError(f"weak_label must have shape {[batch, 1, *spatial]}, found {list(weak_label.shape)}.")
-    if list(bounds.shape) != [batch, num_classes, 2]:
-        raise ValueError(f"bounds must have shape {[batch, num_classes, 2]}, found {list(bounds.shape)}.")
+        raise ValueError(f"weak_label must have shape {[batch, 1, *spatial]}, got {list(weak_label.shape)}.")
+    check_bounds_shape(bounds, logits)
     constrained = check_classes(range(1, num_classes) if classes is None else classes, num_classes)
 
     wide = _plain(logits).flatten(2)
@@ -143,11 +130,11 @@ def dual_value(problem: Problem, multipliers: torch.Tensor) -> torch.Tensor:
             - \sum_p \log \sum_c \tilde S_{p,c} e^{\mu_c}
 
     Args:
-        problem: of ``C`` classes.
-        multipliers: lower and upper, shape ``[B, C, 2]``; a multiplier of 0 gives 0 with an infinite bound too.
+        problem: a problem with ``C`` classes.
+        multipliers: lower and upper, shape ``[B, C, 2]``; 0 times an infinite bound counts as 0.
 
     Returns:
-        Shape ``[B]``, in nats.
+        Values in nats, shape ``[B]``.
     """
     lower, upper = multipliers.unbind(-1)
     signed_bounds = problem.bounds * problem.bounds.new_tensor([1.0, -1.0])
@@ -161,10 +148,10 @@ def kkt_residual(multipliers: torch.Tensor, gradient: torch.Tensor) -> torch.Ten
 
     Args:
         multipliers: any shape, >= 0.
-        gradient: of the dual, in voxels, the same shape.
+        gradient: gradient of the dual in voxels, same shape.
 
     Returns:
-        The size of the gradient where a multiplier can move both ways, its positive part where the multiplier is 0.
+        Absolute gradient where a multiplier can move both ways, its positive part where the multiplier is 0.
     """
     return torch.where(multipliers > 0, gradient.abs(), gradient.relu())
 
@@ -173,12 +160,13 @@ def kkt_residual(multipliers: torch.Tensor, gradient: torch.Tensor) -> torch.Ten
 class Proposals:
     """Segmentation proposals of a batch.
 
-    ``probabilities``: soft proposals Q, shape ``[B, C, *spatial]``, float32, or float64 where the logits are.
-    ``multipliers``: lower and upper, shape ``[B, C, 2]``, >= 0, those Q was made with; ``inf`` where the supremum of
-    the dual is only reached in the limit, 0 for classes that are not constrained.
-    ``iterations``: evaluations of Q, shape ``[B]``, int64.
-    ``dual_value``: in nats, shape ``[B]``; from the exact solver ``inf`` where nothing can fulfil the bounds.
-    ``violation``: voxels by which the soft sizes lie outside their bounds, shape ``[B, C]``.
+    Attributes:
+        probabilities: soft proposals Q, shape ``[B, C, *spatial]``; float64 for float64 logits, otherwise float32.
+        multipliers: the lower and upper ones that made Q, shape ``[B, C, 2]``, >= 0; ``inf`` where the dual reaches its
+            supremum only in the limit, 0 for classes that are not constrained.
+        iterations: evaluations of Q, shape ``[B]``, int64.
+        dual_value: in nats, shape ``[B]``; the exact solver gives ``inf`` where the bounds are infeasible.
+        violation: voxels by which the soft sizes lie outside their bounds, shape ``[B, C]``.
     """
 
     probabilities: torch.Tensor
@@ -188,7 +176,7 @@ class Proposals:
     violation: torch.Tensor
 
     def labels(self) -> torch.Tensor:
-        """Hard proposals: the likeliest class, the first of equals, int64, shape ``[B, 1, *spatial]``."""
+        """Hard proposals: the likeliest class, the first among equals, int64, shape ``[B, 1, *spatial]``."""
         # torch.argmax over channels takes longer on a CPU than the exact solver
         first, *others = self.probabilities.split(1, dim=1)
         labels = torch.zeros_like(first, dtype=torch.int64)
@@ -209,11 +197,9 @@ def make_proposals(
     """Normalise Q and measure it.
 
     Args:
-        problem: what was solved.
-        log_weights: logarithm of Q up to a constant a pixel, shape ``[B, C, N]``.
-        multipliers: shape ``[B, C, 2]``.
-        iterations: shape ``[B]``.
-        dual: shape ``[B]``.
+        problem: the solved problem.
+        log_weights: logarithm of Q up to a constant per pixel, shape ``[B, C, N]``.
+        multipliers, iterations, dual: see :class:`Proposals`.
     """
     dtype = problem.log_prior.dtype
     probabilities = log_weights.softmax(1).to(dtype)

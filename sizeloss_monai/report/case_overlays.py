@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import nibabel as nib
@@ -14,12 +14,13 @@ from numpy.typing import NDArray
 
 from sizeloss_monai.data.slice_axis import SliceAxis
 from sizeloss_monai.data.volume_reader import VolumeReader
+from sizeloss_monai.datalist import ClassMap
 from sizeloss_monai.errors import DataError
 from sizeloss_monai.report.overlays import Outline, Panel, largest_slice, overlay_figure, square_window
 from sizeloss_monai.report.run_files import CaseResult
 from sizeloss_monai.transforms import ThroughPlaneLast
+from sizeloss_monai.transforms.geometry import LABELS
 from sizeloss_monai.transforms.label_ids import LabelIdsToClasses
-from sizeloss_monai.transforms.slice_order import LABELS
 
 __all__ = ["case_figure", "legend_keys", "upright"]
 
@@ -57,14 +58,14 @@ def _color(class_id: int) -> str:
     return COLORS[(class_id - 1) % len(COLORS)]
 
 
-def case_figure(result: CaseResult, target_ids: Mapping[int, int], slice_axis: SliceAxis = "widest") -> Figure:
+def case_figure(result: CaseResult, classes: ClassMap, slice_axis: SliceAxis = "widest") -> Figure:
     """The scan with mask and truth, two panels a row: the slice with most of both, and up to three slices close up.
 
     :py:func:`legend_keys` makes the legend.
 
     Args:
-        result: the case.
-        target_ids: the class of the network by id of the label files.
+        result: of the case.
+        classes: the class of each id of the label files.
         slice_axis: where slices lie.
 
     Raises:
@@ -75,8 +76,7 @@ def case_figure(result: CaseResult, target_ids: Mapping[int, int], slice_axis: S
     mask = _load(result, result.mask, "mask")
     truth = None
     if result.label is not None:
-        # what nobody painted in a full mask is background
-        to_classes = LabelIdsToClasses([*target_ids, 0], [*target_ids.values(), 0])
+        to_classes = LabelIdsToClasses(classes)
         try:
             truth = to_classes(_load(result, result.label, "label"))
         except ValueError as err:

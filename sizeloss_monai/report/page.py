@@ -125,7 +125,7 @@ def _evaluation(evaluation: Evaluation, notes: list[str]) -> dict[str, Any]:
     for case, reasons in choose_cases(evaluation.cases).items():
         drawn.append({"result": results[case], "reasons": reasons})
         try:
-            drawn[-1]["picture"] = _picture(case_figure(results[case], evaluation.target_ids, evaluation.slice_axis))
+            drawn[-1]["picture"] = _picture(case_figure(results[case], evaluation.classes, evaluation.slice_axis))
         except DataError as err:
             drawn[-1]["note"] = f"No overlay: {err}"
             notes.append(drawn[-1]["note"])

@@ -11,6 +11,7 @@ from statistics import fmean
 
 from sizeloss_monai.bundle.run_record import read_json, read_starts
 from sizeloss_monai.data.slice_axis import SliceAxis, parse_slice_axis
+from sizeloss_monai.datalist import ClassMap
 from sizeloss_monai.errors import DataError, listed
 from sizeloss_monai.sizes.table import SizeRow, read_sizes
 
@@ -61,17 +62,17 @@ class Evaluation:
 
     Args:
         section: its name.
-        scores: mean over the cases by metric.
-        cases: the cases in the order of evaluation.
-        target_ids: the class of the network by id of the label files.
-        checkpoint: file name of the weights; None in older runs.
-        slice_axis: where slices lie; ``"widest"`` in older runs.
+        scores: by metric, its mean over the cases.
+        cases: in the order of evaluation.
+        classes: the class of each id of the label files.
+        checkpoint: file name of the weights; None where it was not recorded.
+        slice_axis: where slices lie; ``"widest"`` where it was not recorded.
     """
 
     section: str
     scores: Mapping[str, float]
     cases: tuple[CaseResult, ...]
-    target_ids: Mapping[int, int]
+    classes: ClassMap
     checkpoint: str | None = None
     slice_axis: SliceAxis = "widest"
 
@@ -92,7 +93,8 @@ def read_evaluation(folder: Path) -> Evaluation:
     index = read_json(folder / "cases.json")
     try:
         files = {str(entry["case"]): entry for entry in index["cases"]}
-        target_ids = {int(given): int(made) for given, made in index["target_ids"].items()}
+        class_of = {int(given): int(made) for given, made in index["target_ids"].items()}
+        classes = ClassMap([*class_of], [*class_of.values()])
         paths = {
             case: (Path(entry["image"]), Path(entry["label"]) if entry["label"] else None, folder / entry["mask"])
             for case, entry in files.items()
@@ -118,7 +120,7 @@ def read_evaluation(folder: Path) -> Evaluation:
         folder.name,
         _read_scores(folder / "metrics.csv"),
         tuple(cases),
-        target_ids,
+        classes,
         start.get("checkpoint"),
         parse_slice_axis(start.get("grid", {}).get("slice_axis", "widest")),
     )

@@ -1,7 +1,7 @@
 """Sizes and bounds: units, sizes of annotated cases, published ranges, tables."""
 
 from sizeloss_monai.sizes.bounds import SizeBounds, case_bounds, case_tags, check_bounds
-from sizeloss_monai.sizes.from_cases import measure_common_bounds, measure_sizes, size_interval
+from sizeloss_monai.sizes.from_cases import common_size_bounds, measure_common_bounds, measure_sizes, size_interval
 from sizeloss_monai.sizes.proposal import add_bounds, propose_from_cases, propose_published, review_bounds
 from sizeloss_monai.sizes.published import published_range
 
@@ -11,6 +11,7 @@ __all__ = [
     "case_bounds",
     "case_tags",
     "check_bounds",
+    "common_size_bounds",
     "measure_common_bounds",
     "measure_sizes",
     "propose_from_cases",

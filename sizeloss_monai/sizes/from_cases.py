@@ -3,26 +3,30 @@
 from __future__ import annotations
 
 import logging
+import math
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from decimal import ROUND_CEILING, ROUND_FLOOR, Context
 from typing import Any
 
 import numpy as np
+import torch
 from monai.data import MetaTensor
 from numpy.typing import ArrayLike, NDArray
 from scipy import stats
 
 from sizeloss_monai.data.grid import Grid
-from sizeloss_monai.data.label_ids import whole_ids
+from sizeloss_monai.data.label_ids import class_sizes, whole_ids
 from sizeloss_monai.data.slice_axis import SliceAxis, slice_axis_of
 from sizeloss_monai.data.volumes import label_findings, read_volume
-from sizeloss_monai.errors import DataError, Finding, Place
-from sizeloss_monai.transforms.size_bounds import common_size_bounds
+from sizeloss_monai.errors import DataError, Finding, Place, check_option
+from sizeloss_monai.options import UNIT_OF, Method, Per, Unit
+from sizeloss_monai.sizes.bounds import read_unit
 
 __all__ = [
+    "MIN_SIZES",
     "CaseSizes",
-    "METHODS",
+    "common_size_bounds",
     "count_outside",
     "leave_one_out",
     "measure_common_bounds",
@@ -32,19 +36,17 @@ __all__ = [
     "size_interval",
 ]
 
-METHODS = ("range", "quantile", "lognormal")
-"""How bounds may be made from sizes; see :py:func:`size_interval`."""
+logger = logging.getLogger(__name__)
 
-MIN_SIZES = {"range": 1, "quantile": 1, "lognormal": 2}
+MIN_SIZES: dict[Method, int] = {"range": 1, "quantile": 1, "lognormal": 2}
 """The number of sizes that each method needs."""
 
-
 TOLERANCE = 1e-9
-"""Relative difference of two sizes that counts as none: what floating-point numbers make of products of spacings."""
+"""The relative difference of two sizes that counts as none: products of spacings are rounded."""
 
 
 def size_interval(
-    sizes: ArrayLike, method: str = "lognormal", coverage: float = 0.95, margin: float = 1.0
+    sizes: ArrayLike, method: Method = "lognormal", coverage: float = 0.95, margin: float = 1.0
 ) -> tuple[float, float]:
     r"""Bounds from sizes.
 
@@ -58,12 +60,12 @@ def size_interval(
 
     Quantiles of few sizes cover less than asked: one more size lies outside even the range of `n` with probability
     :math:`2 / (n + 1)`. The prediction interval covers what is asked for any `n`, if sizes are independent and
-    log-normal; with 2 or 3 it is then very wide. Slices of one volume, or phases of one patient, are not independent:
-    it then covers less, as :py:func:`leave_one_out` or other cases tell.
+    log-normal; with 2 or 3 it is very wide. Slices of one volume and phases of one patient are not independent: the
+    interval covers less, as :py:func:`leave_one_out` or other cases tell.
 
     Args:
         sizes: of one class, all positive, ``[n]``.
-        method: one of :py:data:`METHODS`.
+        method: one of the above.
         coverage: of ``"quantile"`` and ``"lognormal"``, between 0 and 1.
         margin: what to divide the lower bound and multiply the upper bound by, at least 1.
 
@@ -71,18 +73,16 @@ def size_interval(
         Lower and upper bound in the unit of the sizes.
 
     Raises:
-        ValueError: when an argument is out of range or there are too few sizes: none, or fewer than two for
-            ``"lognormal"``.
+        ValueError: when an argument is out of range, or there are fewer sizes than :py:data:`MIN_SIZES`.
     """
     values = np.asarray(sizes, dtype=np.float64).ravel()
-    if method not in METHODS:
-        raise ValueError(f"method must be one of {', '.join(METHODS)}, found {method!r}.")
+    check_option("method", method, Method)
     if not 0 < coverage < 1:
-        raise ValueError(f"coverage must lie between 0 and 1, found {coverage:g}.")
-    if not 1 <= margin < float("inf"):
-        raise ValueError(f"margin must be at least 1, found {margin:g}.")
+        raise ValueError(f"coverage must lie between 0 and 1, got {coverage:g}.")
+    if not 1 <= margin < math.inf:
+        raise ValueError(f"margin must be at least 1, got {margin:g}.")
     if len(values) < MIN_SIZES[method]:
-        raise ValueError(f"method {method!r} needs at least {MIN_SIZES[method]} sizes, found {len(values)}.")
+        raise ValueError(f"method {method!r} needs at least {MIN_SIZES[method]} sizes, got {len(values)}.")
     if not (np.isfinite(values).all() and (values > 0).all()):
         raise ValueError("sizes must be positive and finite.")
     if method == "range":
@@ -98,32 +98,22 @@ def size_interval(
 
 
 def count_outside(sizes: ArrayLike, bounds: tuple[float, float]) -> int:
-    """How many sizes are below the lower or above the upper bound, by more than a billionth of it.
-
-    Args:
-        sizes: of one class, ``[n]``.
-        bounds: lower and upper bound in the same unit.
-
-    Returns:
-        A number from 0 to `n`.
-    """
+    """How many sizes ``[n]`` lie below the lower or above the upper bound, by more than a billionth of it."""
     values = np.asarray(sizes, dtype=np.float64)
     return int(((values < bounds[0] * (1 - TOLERANCE)) | (values > bounds[1] * (1 + TOLERANCE))).sum())
 
 
 def leave_one_out(
-    groups: Sequence[ArrayLike], method: str = "lognormal", coverage: float = 0.95, margin: float = 1.0
+    groups: Sequence[ArrayLike], method: Method = "lognormal", coverage: float = 0.95, margin: float = 1.0
 ) -> tuple[int, int]:
     """How many sizes fall outside the bounds that the other groups give.
 
     Args:
-        groups: sizes of one class, those of one patient together, since they are alike: ``[n_i]`` each.
-        method: see :py:func:`size_interval`.
-        coverage: likewise.
-        margin: likewise.
+        groups: the sizes of one class by patient, ``[n_i]`` each: those of one patient are alike.
+        method, coverage, margin: see :py:func:`size_interval`.
 
     Returns:
-        The number of sizes outside, and the number tested: none where the others are too few to give bounds.
+        The number of sizes outside, and the number tested, 0 where the others are too few to give bounds.
     """
     arrays = [np.asarray(group, dtype=np.float64).ravel() for group in groups]
     outside = tested = 0
@@ -136,15 +126,7 @@ def leave_one_out(
 
 
 def round_outward(bounds: tuple[float, float], digits: int = 4) -> tuple[float, float]:
-    """Round bounds for a file without excluding anything that they allow, up to the tolerance of `count_outside`.
-
-    Args:
-        bounds: lower and upper bound, the latter may be infinite.
-        digits: significant decimal digits, at least 1.
-
-    Returns:
-        The lower bound rounded down, the upper one up.
-    """
+    """Round the lower bound down and the upper one up, to significant decimal digits; infinity stays."""
     # 1.1 * 16.8 is a little more than 18.48, and should not become 18.49
     exact = Context(prec=12)
     lower, upper = (exact.create_decimal_from_float(bound) for bound in bounds)
@@ -154,15 +136,15 @@ def round_outward(bounds: tuple[float, float], digits: int = 4) -> tuple[float, 
 
 @dataclass(frozen=True)
 class CaseSizes:
-    """What an annotated case says of the sizes of its classes.
+    """The sizes of an annotated case, in mm2 (per slice) or mL (per volume).
 
     Args:
         case: its name.
-        patient: whose it is.
-        voxel: size of one voxel, in mm2 of a slice or mL.
-        whole: size of a whole slice or of the volume, likewise.
-        sizes: by class id above 0, the size in the volume, ``[1]``, or in each slice that has the class, ``[n]``, in
-            mm2 or mL. Only classes that are there.
+        patient: its patient.
+        voxel: size of one voxel.
+        whole: size of a whole slice, or of the volume.
+        sizes: by class id above 0, the size in the volume, ``[1]``, or in each slice that has the class, ``[n]``. A
+            class that is not there has no entry.
     """
 
     case: str
@@ -172,7 +154,7 @@ class CaseSizes:
     sizes: Mapping[int, NDArray[np.float64]]
 
 
-def measure_grid(item: Mapping[str, Any], key: str, per: str, slice_axis: SliceAxis = "widest") -> CaseSizes:
+def measure_grid(item: Mapping[str, Any], key: str, per: Per, slice_axis: SliceAxis = "widest") -> CaseSizes:
     """The sizes of a case's voxels and of the whole, without those of classes.
 
     Args:
@@ -181,20 +163,16 @@ def measure_grid(item: Mapping[str, Any], key: str, per: str, slice_axis: SliceA
         per: ``"slice"`` or ``"volume"``.
         slice_axis: where slices lie.
 
-    Returns:
-        With no `sizes`.
-
     Raises:
-        DataError: when the file cannot be read, is no volume, or its voxels have no size.
+        DataError: when the file cannot be read or is not 3D, or its voxels have no volume.
     """
-    grid = _grid(item, key, _read(item, key))
-    return _sizes_of_grid(item, per, grid, slice_axis_of(grid.spacing, grid.affine, slice_axis))
+    return _measured(item, key, _read(item, key), per, slice_axis)[0]
 
 
 def measure_sizes(
     item: Mapping[str, Any],
     key: str = "label",
-    per: str = "volume",
+    per: Per = "volume",
     allowed: Collection[int] | None = None,
     unannotated: int | None = None,
     slice_axis: SliceAxis = "widest",
@@ -202,31 +180,24 @@ def measure_sizes(
     """The sizes of the classes in an annotation.
 
     Args:
-        item: of a data list, with absolute paths.
-        key: of the annotation.
-        per: ``"slice"`` for mm2 of each slice that has the class, ``"volume"`` for mL.
+        item, key, per, slice_axis: see :py:func:`measure_grid`.
         allowed: the ids that may be there; None allows any from 0.
-        unannotated: the id of voxels that nobody annotated; it has no size.
-        slice_axis: where slices lie.
-
-    Returns:
-        The sizes.
+        unannotated: the id of voxels that were not annotated; it has no size.
 
     Raises:
-        DataError: when the file cannot be read, is no volume, its voxels have no size, or its values are no such ids.
+        DataError: those of :py:func:`measure_grid`, and when a value is not such an id.
     """
     volume = _read(item, key)
     problems = label_findings(volume, Place(str(item["case"]), key), allowed, unannotated)
     if problems:
         raise DataError(str(problems[0]))
-    grid = _grid(item, key, volume)
-    axis = slice_axis_of(grid.spacing, grid.affine, slice_axis)
-    of_grid = _sizes_of_grid(item, per, grid, axis)
+    of_grid, axis = _measured(item, key, volume, per, slice_axis)
     ids = np.moveaxis(whole_ids(volume[0].numpy())[0], axis, 0)
     sizes: dict[int, NDArray[np.float64]] = {}
     for class_id in np.unique(ids).tolist():
         if class_id not in (0, unannotated):
-            counts = (ids == class_id).sum(axis=(1, 2)) if per == "slice" else np.array([(ids == class_id).sum()])
+            counts = (ids == class_id).sum(axis=(1, 2))
+            counts = counts if per == "slice" else counts.sum(keepdims=True)
             sizes[class_id] = counts[counts > 0] * of_grid.voxel
     return replace(of_grid, sizes=sizes)
 
@@ -239,25 +210,69 @@ def _read(item: Mapping[str, Any], key: str) -> MetaTensor:
     return volume
 
 
-def _grid(item: Mapping[str, Any], key: str, volume: MetaTensor) -> Grid:
-    """The grid of a volume, whose voxels must have a size."""
+def _measured(
+    item: Mapping[str, Any], key: str, volume: MetaTensor, per: Per, slice_axis: SliceAxis
+) -> tuple[CaseSizes, int]:
+    """The sizes of a volume's voxels and of the whole, and the voxel axis of its slices."""
+    case = str(item["case"])
     grid = Grid.of(volume.shape[1:], volume.affine)
     if grid is None:
         found = f"shape {tuple(volume.shape[1:])} and an affine of determinant {volume.affine.det().item():g}"
         expected = "a 3D volume with voxels of a positive size"
-        raise DataError(str(Place(str(item["case"]), key).error("singular-affine", found, expected)))
-    return grid
+        raise DataError(str(Place(case, key).error("singular-affine", found, expected)))
+    axis = slice_axis_of(grid.spacing, grid.affine, slice_axis)
+    voxel, whole = (size(per, UNIT_OF[per], axis) for size in (grid.voxel_size, grid.image_size))
+    return CaseSizes(case, str(item.get("patient", case)), voxel, whole, {}), axis
 
 
-def _sizes_of_grid(item: Mapping[str, Any], per: str, grid: Grid, axis: int) -> CaseSizes:
-    """What :py:func:`measure_grid` gives."""
-    unit = "mL" if per == "volume" else "mm2"
-    case = str(item["case"])
-    voxel, whole = grid.voxel_size(per, unit, axis), grid.image_size(per, unit, axis)
-    return CaseSizes(case, str(item.get("patient", case)), voxel, whole, {})
+def common_size_bounds(
+    labels: Sequence[torch.Tensor],
+    num_classes: int,
+    lower_factor: float = 0.9,
+    upper_factor: float = 1.1,
+    per: Per = "slice",
+    unit: Unit = "voxels",
+) -> list[list[float]]:
+    """Common bounds from one fully annotated patient (Kervadec et al. 2019, section 4), or from a few volumes.
+
+    Args:
+        labels: class ids, each ``[1, H, W, D]`` with slices along the last axis; a ``MetaTensor`` unless the unit is
+            ``"voxels"``.
+        num_classes: with the background.
+        lower_factor: times the smallest size of a slice (or volume) that has the class.
+        upper_factor: times the largest one.
+        per: ``"slice"`` or ``"volume"``.
+        unit: of the bounds: ``"voxels"``, ``"mm2"`` per slice, ``"mL"`` per volume.
+
+    Returns:
+        ``[num_classes][2]``; ``[0, inf]`` for the background.
+
+    Raises:
+        ValueError: when an option is unknown, or no slice (or volume) has a class.
+    """
+    check_option("per", per, Per)
+    unit = read_unit(unit, per)
+    sizes = torch.cat([_item_sizes(label, num_classes, per, unit) for label in labels])
+    bounds = [[0.0, math.inf]]
+    for class_id in range(1, num_classes):
+        present = sizes[:, class_id][sizes[:, class_id] > 0]
+        if len(present) == 0:
+            raise ValueError(f"class {class_id} is in no {per}: common bounds cannot be measured from it.")
+        bounds.append([lower_factor * float(present.min()), upper_factor * float(present.max())])
+    return bounds
 
 
-logger = logging.getLogger(__name__)
+def _item_sizes(label: torch.Tensor, num_classes: int, per: Per, unit: Unit) -> torch.Tensor:
+    """Sizes of the classes of every slice of a volume, or of the volume, ``[number of items, num_classes]``."""
+    ids = torch.as_tensor(label).as_subclass(torch.Tensor)
+    items = ids.unbind(-1) if per == "slice" else (ids,)
+    voxel = 1.0
+    if unit != "voxels":
+        grid = Grid.of(ids.shape[1:], label.affine) if isinstance(label, MetaTensor) else None
+        if grid is None:
+            raise TypeError(f"labels must be MetaTensors [1, H, W, D] with an affine for the unit {unit}.")
+        voxel = grid.voxel_size(per, unit, axis=2)
+    return torch.stack([class_sizes(item, num_classes) for item in items]) * voxel
 
 
 def measure_common_bounds(
@@ -269,34 +284,29 @@ def measure_common_bounds(
     lower_factor: float = 0.9,
     upper_factor: float = 1.1,
     num_cases: int | None = None,
-    slice_wise: bool = True,
-    unit: str = "voxels",
+    per: Per = "slice",
+    unit: Unit = "voxels",
 ) -> list[list[float]]:
-    """Common bounds measured from one named case, all cases of one named patient, or the first few cases, as the
-    network sees them.
+    """Common bounds of a few training cases, as the network sees them; see :py:func:`common_size_bounds`.
 
     Args:
-        data: the training cases; of these only the named ones are read.
-        transform: what prepares a case for training, so that bounds are in voxels of what the network sees.
-        num_classes: including the background.
-        name: of a case or a patient; None for the first ones, as ``num_cases`` says.
+        data: the training cases. Only those chosen are read.
+        transform: what prepares a case for training.
+        num_classes, lower_factor, upper_factor, per, unit: see :py:func:`common_size_bounds`.
+        name: of a case or a patient, all of whose cases are taken.
         label_key: key of the full annotation.
-        lower_factor: times the smallest size of a positive slice (or volume).
-        upper_factor: times the largest one.
-        num_cases: where there is no name, the number of cases, the first ones; None for the first patient's.
-        slice_wise: whether the bounds are those of slices, otherwise of whole volumes, whose sizes need several cases.
-        unit: ``"voxels"``, or ``"mm"`` for mm² a slice (or mL a volume).
+        num_cases: without a name, the number of cases, the first ones; None for those of the first patient.
 
     Returns:
-        ``[num_classes][2]`` bounds in that unit a slice (or volume).
+        ``[num_classes][2]``.
 
     Raises:
-        ValueError: when no case or patient has that name, ``num_cases`` is not among 1 and the number of cases, or a
-            class is in none of the slices (or volumes).
+        ValueError: those of :py:func:`common_size_bounds`; when no case or patient has that name, or ``num_cases`` lies
+            outside 1 .. number of cases.
     """
     if name is None and num_cases is not None:
         if not 1 <= num_cases <= len(data):
-            raise ValueError(f"common bounds: num_cases must lie in 1..{len(data)}, found {num_cases}.")
+            raise ValueError(f"common bounds: num_cases must lie in 1..{len(data)}, got {num_cases}.")
         chosen = list(data[:num_cases])
     else:
         name = data[0]["patient"] if name is None else name
@@ -304,7 +314,6 @@ def measure_common_bounds(
     if not chosen:
         raise ValueError(f"common bounds: no training case or patient is named {name!r}.")
     labels = [transform(item)[label_key] for item in chosen]
-    bounds = common_size_bounds(labels, num_classes, lower_factor, upper_factor, slice_wise, unit)
-    scope = "slice" if slice_wise else "volume"
-    logger.info("common bounds measured from %s: %s %s a %s", [item["case"] for item in chosen], bounds, unit, scope)
+    bounds = common_size_bounds(labels, num_classes, lower_factor, upper_factor, per, unit)
+    logger.info("common bounds measured from %s: %s %s a %s", [item["case"] for item in chosen], bounds, unit, per)
     return bounds

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -13,8 +14,9 @@ from tqdm import tqdm
 from sizeloss_monai.data.slice_axis import SliceAxis
 from sizeloss_monai.datalist.classes import read_classes, unannotated_id_of
 from sizeloss_monai.datalist.layouts import SECTIONS
-from sizeloss_monai.errors import DataError, listed
-from sizeloss_monai.sizes.bounds import UNITS, case_bounds
+from sizeloss_monai.errors import DataError, check_option, counted, listed
+from sizeloss_monai.options import UNIT_OF, Method, Per, PublishedName, Unit
+from sizeloss_monai.sizes.bounds import case_bounds
 from sizeloss_monai.sizes.from_cases import (
     MIN_SIZES,
     TOLERANCE,
@@ -41,14 +43,13 @@ __all__ = [
 
 @dataclass(frozen=True)
 class ClassEvidence:
-    """What the bounds of a class were made from.
+    """The sizes that the bounds of a class come from.
 
     Args:
         count: number of sizes: one a case, or one a slice that has the class.
-        smallest: of them, in the unit of the bounds.
-        largest: of them, likewise.
+        smallest, largest: of them, in the unit of the bounds.
         outside: how many held-out sizes fall outside the bounds.
-        tested: of how many.
+        tested: how many sizes were held out.
     """
 
     count: int
@@ -59,7 +60,7 @@ class ClassEvidence:
 
     @property
     def counted(self) -> str:
-        """How many held-out sizes fall outside: ``"2 of 7"``, or ``"not known"`` where none could be held out."""
+        """How many held-out sizes fall outside: ``"2 of 7"``, or ``"not known"`` without any."""
         return f"{self.outside} of {self.tested}" if self.tested else "not known"
 
 
@@ -70,15 +71,15 @@ class BoundsProposal:
     Args:
         per: ``"slice"`` or ``"volume"``.
         unit: ``"mm2"`` or ``"mL"``.
-        source: where they come from, in a sentence.
+        source: their origin, in a sentence.
         bounds: by class id, lower and upper bound.
-        evidence: by class id, if they come from cases.
-        held_out: which sizes were held out, or why none was, if they come from cases.
-        notes: what else should be known of the cases used, a line each.
+        evidence: by class id, for bounds from cases.
+        held_out: which sizes were held out, or why none was, for bounds from cases.
+        notes: what else a user should know of the cases, a line each.
     """
 
-    per: str
-    unit: str
+    per: Per
+    unit: Unit
     source: str
     bounds: Mapping[int, tuple[float, float]]
     evidence: Mapping[int, ClassEvidence] = field(default_factory=dict)
@@ -87,22 +88,15 @@ class BoundsProposal:
 
 
 def label_names(datalist: Mapping[str, Any]) -> dict[int, str]:
-    """The ids of the label files that may have bounds, as far as a data list names them.
-
-    Args:
-        datalist: the data list.
-
-    Returns:
-        Name by id, without 0 and the class named background; empty where it names none.
-    """
+    """The classes of a data list that may have bounds: name by id, without 0 and the background."""
     classes, _ = read_classes(datalist)
     return {class_id: name for class_id, name in classes.names.items() if class_id not in (0, classes.background)}
 
 
 def propose_from_cases(
     datalist: Mapping[str, Any],
-    per: str = "volume",
-    method: str = "lognormal",
+    per: Per = "volume",
+    method: Method = "lognormal",
     coverage: float = 0.95,
     margin: float = 1.0,
     names: Sequence[str] | None = None,
@@ -112,18 +106,16 @@ def propose_from_cases(
 ) -> BoundsProposal:
     """Propose bounds from the full annotations of a few training cases.
 
-    Only training cases with `label` whose `supervision`, if they have one, is ``"full"`` are used (others only where
-    `names` has them), never validation or test cases. Where cases are chosen, all other such cases, of other
-    patients, tell how often sizes fall outside; where there are none, each patient in turn is left out.
+    It uses training cases with `label`, and without a `supervision` other than ``"full"`` (unless `names` has them),
+    never validation or test cases. Where some of these cases are chosen, those of other patients tell how often sizes
+    fall outside; otherwise each patient in turn is left out.
 
     Args:
         datalist: with absolute paths, from :py:func:`sizeloss_monai.datalist.load_datalist`.
         per: ``"slice"`` for mm2 of each slice that has the class, ``"volume"`` for mL of each volume that has it.
-        method: see :py:func:`sizeloss_monai.sizes.from_cases.size_interval`.
-        coverage: likewise.
-        margin: likewise.
+        method, coverage, margin: see :py:func:`sizeloss_monai.sizes.size_interval`.
         names: cases or patients to use.
-        num_cases: instead, how many to use, the first ones. By default all.
+        num_cases: instead, how many to use, the first ones. None for all.
         progress: whether to show a progress bar.
         slice_axis: where slices lie.
 
@@ -131,11 +123,13 @@ def propose_from_cases(
         The proposal, rounded outward to four digits.
 
     Raises:
-        DataError: when there are no such cases, or too few; a file cannot be read or is no annotation; or a number is
+        DataError: when there are too few such cases, a file cannot be read or is not an annotation, or an argument is
             out of range.
     """
-    if per not in UNITS:
-        raise DataError(f"per must be one of {', '.join(UNITS)}, found {per!r}.")
+    try:
+        check_option("per", per, Per)
+    except ValueError as err:
+        raise DataError(str(err)) from None
     usable = [item for item in datalist["training"] if item.get("label") and item.get("supervision", "full") == "full"]
     chosen = _choose(datalist, usable, names, num_cases)
     patients = {item["patient"] for item in chosen}
@@ -166,16 +160,16 @@ def propose_from_cases(
     if not bounds:
         raise DataError(f"no class is annotated in {listed([case.case for case in used])}.")
     how = f"{method}{'' if method == 'range' else f' with coverage {coverage:g}'}{_margin_text(margin)}"
-    cases = f"{_counted(len(used), 'annotated case')} of {_counted(len(patients), 'patient')}"
+    cases = f"{counted(len(used), 'annotated case')} of {counted(len(patients), 'patient')}"
     held_out = "sizes of each patient left out in turn"
     if rest:
-        held_out = f"sizes in {_counted(len(rest), 'other annotated training case')}"
+        held_out = f"sizes in {counted(len(rest), 'other annotated training case')}"
     if not any(one.tested for one in evidence.values()):
         held_out = "not known, there are too few sizes of other patients to hold any out"
     counts = [f"class {class_id} {one.counted}" for class_id, one in evidence.items()]
     return BoundsProposal(
         per,
-        UNITS[per][0],
+        UNIT_OF[per],
         f"{how}, from {cases}: {listed([c.case for c in used], 10)}; held-out sizes outside: {', '.join(counts)}",
         bounds,
         evidence,
@@ -184,23 +178,25 @@ def propose_from_cases(
     )
 
 
-def propose_published(datalist: Mapping[str, Any], entries: Mapping[int, str], margin: float = 1.0) -> BoundsProposal:
+def propose_published(
+    datalist: Mapping[str, Any], entries: Mapping[int, PublishedName], margin: float = 1.0
+) -> BoundsProposal:
     """Propose bounds per volume from published normal ranges.
 
     Args:
         datalist: the data list.
-        entries: by class id, a name of :py:func:`sizeloss_monai.sizes.published.published_names`.
-        margin: what to divide lower bounds and multiply upper bounds by, at least 1: normal ranges leave out many
-            patients.
+        entries: by class id, the name of a published range.
+        margin: what to divide lower bounds and multiply upper bounds by, at least 1: many patients lie outside normal
+            ranges.
 
     Returns:
         The proposal, in mL, rounded outward to four digits.
 
     Raises:
-        DataError: when the data list has no such class, there is no such entry, or the margin is below 1.
+        DataError: when the data list lacks a class, a name is unknown, or the margin is below 1.
     """
-    if not 1 <= margin < float("inf"):
-        raise DataError(f"margin must be at least 1, found {margin:g}.")
+    if not 1 <= margin < math.inf:
+        raise DataError(f"margin must be at least 1, got {margin:g}.")
     known = label_names(datalist)
     unknown = [str(class_id) for class_id in entries if class_id < 1 or (known and class_id not in known)]
     if unknown:
@@ -219,24 +215,22 @@ def propose_published(datalist: Mapping[str, Any], entries: Mapping[int, str], m
 
 
 def add_bounds(datalist: Mapping[str, Any], proposal: BoundsProposal) -> dict[str, Any]:
-    """Put proposed bounds into a data list.
-
-    Bounds that the list has of other classes stay, and so does all else.
+    """Put proposed bounds into a copy of a data list. Its bounds of other classes stay.
 
     Args:
-        datalist: the data list; it is not changed.
+        datalist: the data list.
         proposal: the bounds.
 
     Returns:
         A new data list, with `size_bounds` before its sections.
 
     Raises:
-        DataError: when the list has bounds of another kind or unit, which one list cannot mix.
+        DataError: when the list has bounds per something else or in another unit: a list cannot mix them.
     """
     old = datalist.get("size_bounds")
     new: dict[str, Any] = {"per": proposal.per, "unit": proposal.unit, "source": proposal.source, "bounds": {}}
     if old is not None:
-        case_bounds(datalist, {"case": "every case"})  # a list that is not of the form is an error
+        case_bounds(datalist, {"case": "every case"})  # raises where the list's bounds have another form
         if (old["per"], old["unit"]) != (proposal.per, proposal.unit):
             raise DataError(
                 f"the data list has size_bounds per {old['per']} in {old['unit']}, the proposed ones are per "
@@ -248,10 +242,10 @@ def add_bounds(datalist: Mapping[str, Any], proposal: BoundsProposal) -> dict[st
         if kept and old.get("source"):
             new["source"] = f"classes {', '.join(kept)}: {old['source']} | {proposal.source}"
     for class_id, (lower, upper) in proposal.bounds.items():
-        new["bounds"][str(class_id)] = [lower, None if upper == float("inf") else upper]
+        new["bounds"][str(class_id)] = [lower, None if math.isinf(upper) else upper]
     others = {key: value for key, value in datalist.items() if key != "size_bounds"}
-    before = [key for key in others if key not in SECTIONS]
-    return {**{key: others[key] for key in before}, "size_bounds": new, **others}
+    before = {key: value for key, value in others.items() if key not in SECTIONS}
+    return {**before, "size_bounds": new, **others}
 
 
 def review_bounds(
@@ -262,9 +256,9 @@ def review_bounds(
 ) -> tuple[list[str], list[str]]:
     """Compare proposed bounds with the images and weak labels of the training cases.
 
-    Bounds are infeasible for a case where more is annotated than the upper bound allows, or the lower bound is above
-    its whole image. They are vacuous where the lower bound is less than a voxel, or the upper one more than half of
-    the image. A case whose own bounds replace the proposed ones is not looked at.
+    Bounds are infeasible for a case with a larger annotation than the upper bound allows, or with an image smaller than
+    the lower bound. They are vacuous where the lower bound is less than a voxel, or the upper one more than half of
+    the image. A case whose own bounds replace the proposed ones does not count.
 
     Args:
         datalist: with absolute paths and the proposed bounds, see :py:func:`add_bounds`.
@@ -276,7 +270,7 @@ def review_bounds(
         One line for each class and way in which bounds are infeasible, and one where they are vacuous.
 
     Raises:
-        DataError: when a file cannot be read or is no annotation.
+        DataError: when a file cannot be read or is not an annotation.
     """
     above: dict[int, list[str]] = {class_id: [] for class_id in proposal.bounds}
     beyond: dict[int, list[str]] = {class_id: [] for class_id in proposal.bounds}
@@ -300,29 +294,22 @@ def review_bounds(
                 beyond[class_id].append(f"{case.case} ({case.whole:.4g})")
             vacuous[class_id, "lower"] += lower < case.voxel
             vacuous[class_id, "upper"] += upper > 0.5 * case.whole
-    unit, infeasible, notes = proposal.unit, [], []
-    for class_id, (lower, upper) in proposal.bounds.items():
-        if above[class_id]:
-            infeasible.append(
-                f"class {class_id}: the upper bound, {upper:g} {unit}, is below what is annotated"
-                f"{' in a slice' if proposal.per == 'slice' else ''} in {listed(above[class_id], 5)}"
-            )
-        if beyond[class_id]:
-            infeasible.append(
-                f"class {class_id}: the lower bound, {lower:g} {unit}, is above the whole "
-                f"{'slice' if proposal.per == 'slice' else 'image'} of {listed(beyond[class_id], 5)}"
-            )
+    infeasible, notes = [], []
+    in_slice, image = (" in a slice", "slice") if proposal.per == "slice" else ("", "image")
+    for class_id, pair in proposal.bounds.items():
+        lower_bound, upper_bound = (
+            f"class {class_id}: the {side} bound, {bound:g} {proposal.unit}, is"
+            for side, bound in zip(("lower", "upper"), pair, strict=True)
+        )
+        if names := above[class_id]:
+            infeasible.append(f"{upper_bound} below what is annotated{in_slice} in {listed(names, 5)}")
+        if names := beyond[class_id]:
+            infeasible.append(f"{lower_bound} above the whole {image} of {listed(names, 5)}")
         of_cases = f"of {num_cases[class_id]} training cases"
-        if vacuous[class_id, "lower"]:
-            notes.append(
-                f"class {class_id}: the lower bound, {lower:g} {unit}, is vacuous, less than a voxel, in "
-                f"{vacuous[class_id, 'lower']} {of_cases}"
-            )
-        if vacuous[class_id, "upper"]:
-            notes.append(
-                f"class {class_id}: the upper bound, {upper:g} {unit}, is vacuous, more than half of the "
-                f"{'slice' if proposal.per == 'slice' else 'image'}, in {vacuous[class_id, 'upper']} {of_cases}"
-            )
+        if number := vacuous[class_id, "lower"]:
+            notes.append(f"{lower_bound} vacuous, less than a voxel, in {number} {of_cases}")
+        if number := vacuous[class_id, "upper"]:
+            notes.append(f"{upper_bound} vacuous, more than half of the {image}, in {number} {of_cases}")
     return infeasible, notes
 
 
@@ -336,9 +323,9 @@ def _choose(
     if names is not None:
         chosen = {}
         for name in names:
-            matching = [item for item in datalist["training"] if name in (item["case"], item["patient"])]
+            matching = _named(datalist["training"], name)
             if not matching:
-                elsewhere = [s for s in SECTIONS if any(name in (i["case"], i["patient"]) for i in datalist[s])]
+                elsewhere = [section for section in SECTIONS if _named(datalist[section], name)]
                 where = f"; it is in '{elsewhere[0]}', whose masks are never used" if elsewhere else ""
                 raise DataError(f"found no training case or patient named '{name}'{where}.")
             for item in matching:
@@ -354,14 +341,19 @@ def _choose(
             "a few, or take published ranges."
         )
     if num_cases is not None and not 1 <= num_cases <= len(usable):
-        raise DataError(f"num_cases must lie in 1..{len(usable)}, the annotated training cases, found {num_cases}.")
+        raise DataError(f"num_cases must lie in 1..{len(usable)}, the annotated training cases, got {num_cases}.")
     return list(usable[:num_cases])
+
+
+def _named(items: Iterable[Mapping[str, Any]], name: str) -> list[Mapping[str, Any]]:
+    """The items of a case or a patient."""
+    return [item for item in items if name in (item["case"], item["patient"])]
 
 
 def _notes(
     chosen: Sequence[Mapping[str, Any]], usable: Sequence[Mapping[str, Any]], missing: Mapping[int, str]
 ) -> list[str]:
-    """What should be known of the cases that bounds come from."""
+    """What a user should know of the cases that bounds come from."""
     notes = []
     if missing:
         classes = listed([f"{class_id} ({name})" for class_id, name in sorted(missing.items())])
@@ -376,11 +368,11 @@ def _notes(
     return notes
 
 
-def _interval(sizes: np.ndarray, class_id: int, method: str, coverage: float, margin: float) -> tuple[float, float]:
+def _interval(sizes: np.ndarray, class_id: int, method: Method, coverage: float, margin: float) -> tuple[float, float]:
     """The bounds that sizes of a class give, rounded outward."""
     if method in MIN_SIZES and len(sizes) < MIN_SIZES[method]:
         raise DataError(
-            f"class {class_id}: found {_counted(len(sizes), 'size')} of it in the cases used, expected at least "
+            f"class {class_id}: found {counted(len(sizes), 'size')} of it in the cases used, expected at least "
             f"{MIN_SIZES[method]} for method '{method}': take more cases, or method 'range'."
         )
     try:
@@ -398,11 +390,6 @@ def _by_patient(cases: Sequence[CaseSizes], class_id: int) -> list[np.ndarray]:
     return [np.concatenate(group) for group in groups.values()]
 
 
-def _counted(number: int, noun: str) -> str:
-    """For instance ``"1 case"`` or ``"2 cases"``."""
-    return f"{number} {noun}{'' if number == 1 else 's'}"
-
-
 def _margin_text(margin: float) -> str:
-    """How a margin is named in a source."""
+    """A margin as a source names it."""
     return "" if margin == 1 else f", widened by {margin:g} on both sides"

@@ -12,7 +12,10 @@ from typing import Any
 import yaml
 from scipy import stats
 
-__all__ = ["PublishedRange", "PublishedRow", "published_names", "published_range"]
+from sizeloss_monai.errors import check_option
+from sizeloss_monai.options import PublishedName
+
+__all__ = ["PublishedRange", "PublishedRow", "published_range"]
 
 
 @dataclass(frozen=True)
@@ -20,11 +23,10 @@ class PublishedRow:
     """The range in one group of people.
 
     Args:
-        population: who.
+        population: the group.
         phase: of the heart, ``"ED"`` or ``"ES"``; empty otherwise.
-        lower: in mL.
-        upper: in mL.
-        statistic: how the range was made from the published numbers.
+        lower, upper: in mL.
+        statistic: how the range follows from the published numbers.
         reference: the publication.
     """
 
@@ -63,34 +65,16 @@ class PublishedRange:
         return tuple(dict.fromkeys(row.reference for row in self.rows))
 
 
-def published_names() -> tuple[str, ...]:
-    """The names that :py:func:`published_range` knows.
-
-    Returns:
-        An entry that differs between the phases of the heart has two more names, with ``_ed`` and ``_es``.
-    """
-    names = []
-    for name, entry in _table()["entries"].items():
-        phases = dict.fromkeys(row["phase"].lower() for row in entry["rows"] if "phase" in row)
-        names += [name, *(f"{name}_{phase}" for phase in phases)]
-    return tuple(names)
-
-
-def published_range(name: str) -> PublishedRange:
-    """Look up a normal range.
+def published_range(name: PublishedName) -> PublishedRange:
+    """Look up a normal range of men and women together.
 
     Args:
-        name: one of :py:func:`published_names`: ``"lv_cavity_ed"`` is the range at end-diastole, ``"lv_cavity"`` that
-            over both phases.
-
-    Returns:
-        The range, men and women together.
+        name: ``"lv_cavity_ed"`` is the range at end-diastole, ``"lv_cavity"`` that over both phases.
 
     Raises:
-        ValueError: when there is no such entry.
+        ValueError: when the name is unknown.
     """
-    if name not in published_names():
-        raise ValueError(f"no published range '{name}'; there are {', '.join(published_names())}.")
+    check_option("a published range", name, PublishedName)
     table = _table()
     base, _, phase = (name, "", "") if name in table["entries"] else name.rpartition("_")
     entry = table["entries"][base]

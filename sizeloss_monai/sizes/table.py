@@ -1,4 +1,4 @@
-"""The table of sizes that an evaluation leaves: a row for each class of each case, as a CSV file."""
+"""The table of sizes that an evaluation writes: a row for each class of each case, as a CSV file."""
 
 from __future__ import annotations
 
@@ -16,17 +16,8 @@ from sizeloss_monai.errors import DataError
 __all__ = ["SIZE_COLUMNS", "SizeRow", "read_sizes", "write_sizes"]
 
 SIZE_COLUMNS = (
-    "case",
-    "class",
-    "name",
-    "soft_ml",
-    "hard_ml",
-    "true_ml",
-    "lower_ml",
-    "upper_ml",
-    "violation_ml",
-    "components",
-    "touches_border",
+    *("case", "class", "name", "soft_ml", "hard_ml", "true_ml"),
+    *("lower_ml", "upper_ml", "violation_ml", "components", "touches_border"),
 )
 """The columns of the file, in order."""
 
@@ -41,12 +32,10 @@ class SizeRow:
         name: of the class.
         soft_ml: sum of the probabilities.
         hard_ml: size of the mask.
-        true_ml: size in the full annotation; None where there is none.
-        lower_ml: the data list's bound on the size of the class; None where it has none.
-        upper_ml: likewise; may be infinite.
-        components: number of connected components of the mask, voxels that share a corner being connected.
-        touches_border: the faces of the scan that the mask reaches, by the letters of the directions they look to
-            (L, R, A, P, I, S); empty where it reaches none.
+        true_ml: size in the full annotation; None without one.
+        lower_ml, upper_ml: the data list's bounds on the size of the class; None without any.
+        components: number of connected components of the mask; voxels that share a corner are connected.
+        touches_border: the letters of the scan's faces that the mask reaches (L, R, A, P, I, S).
     """
 
     case: str
@@ -69,12 +58,7 @@ class SizeRow:
 
 
 def write_sizes(rows: Iterable[SizeRow], path: PathLike) -> None:
-    """Write the table. What is not known is an empty cell, no upper bound is ``inf``.
-
-    Args:
-        rows: of all cases.
-        path: the file, which is replaced.
-    """
+    """Write the table, over an earlier one. The cell of an unknown size is empty, an infinite bound is ``inf``."""
     with whole_file(Path(path)) as part, part.open("w", encoding="utf-8", newline="") as file:
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(SIZE_COLUMNS)
@@ -87,15 +71,8 @@ def write_sizes(rows: Iterable[SizeRow], path: PathLike) -> None:
 def read_sizes(path: PathLike) -> list[SizeRow]:
     """Read a table that :py:func:`write_sizes` wrote.
 
-    Args:
-        path: the file.
-
-    Returns:
-        Its rows, in order.
-
     Raises:
-        DataError: when it is no such table or was cut off: columns or cells are missing, no number is where one must
-            be, or a case lacks a class that others have.
+        DataError: when columns or cells are missing, a cell is not a number, or a case lacks a class that others have.
     """
     path = Path(path)
     with path.open(encoding="utf-8", newline="") as file:
@@ -125,11 +102,7 @@ def read_sizes(path: PathLike) -> list[SizeRow]:
 
 
 def _row(cells: dict[str, str]) -> SizeRow:
-    """A row from its cells.
-
-    Raises:
-        ValueError: when a cell is no number that must be one.
-    """
+    """A row from its cells; raises ValueError when a cell is not a number."""
 
     def known(name: str) -> float | None:
         return float(cells[name]) if cells[name] else None

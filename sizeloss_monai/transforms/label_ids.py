@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Mapping, Sequence
-from typing import Any
+from collections.abc import Hashable, Mapping
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -11,39 +11,41 @@ from monai.config import KeysCollection, NdarrayOrTensor
 from monai.transforms import MapTransform, Transform
 from monai.utils import TransformBackends, convert_to_dst_type, convert_to_tensor
 
-from sizeloss_monai.data.label_ids import ROUNDING
+from sizeloss_monai.data.label_ids import DEFAULT_IGNORE_INDEX, ROUNDING
+
+if TYPE_CHECKING:
+    from sizeloss_monai.datalist import ClassMap
 
 __all__ = ["LabelIdsToClasses", "LabelIdsToClassesD", "LabelIdsToClassesDict", "LabelIdsToClassesd"]
 
 
 class LabelIdsToClasses(Transform):
-    """Turn the ids of label files into classes, so that no id becomes a class by accident.
+    """Turn the ids of label files into classes, and refuse an id without a class.
 
-    Values are rounded as :func:`~sizeloss_monai.data.label_ids.whole_ids` says. An id without a class is refused.
-    (MONAI's ``MapLabelValue`` keeps a value that it is not told of, and cuts it to 8 bits.)
+    Values are rounded as :func:`~sizeloss_monai.data.label_ids.whole_ids` says. (MONAI's ``MapLabelValue`` keeps a
+    value that it does not know, and cuts it to 8 bits.)
 
     Example:
-        >>> to_classes = LabelIdsToClasses([0, 300, 4095], [0, 1, 1])
+        >>> from sizeloss_monai.datalist import ClassMap
+        >>> to_classes = LabelIdsToClasses(ClassMap([0, 300, 4095], [0, 1, 1]))
         >>> to_classes(torch.tensor([0.0, 300.0000305, 4095.0])).tolist()
         [0, 1, 1]
     """
 
     backend = [TransformBackends.TORCH, TransformBackends.NUMPY]
 
-    def __init__(self, label_ids: Sequence[int], target_ids: Sequence[int]) -> None:
+    def __init__(
+        self, classes: ClassMap, unannotated: int | None = None, ignore_index: int = DEFAULT_IGNORE_INDEX
+    ) -> None:
         """
         Args:
-            label_ids: the ids of the label files; of one that is there twice the first counts.
-            target_ids: the class of each, 0 to 255.
-
-        Raises:
-            ValueError: when one list is longer than the other, or a class lies outside 0 to 255.
+            classes: the class of each id.
+            unannotated: the id of voxels that were not annotated, in weak labels. None for full masks: 0 is background
+                there, unless it has another class.
+            ignore_index: what ``unannotated`` becomes, 0 to 255.
         """
-        if not all(0 <= target <= 255 for target in target_ids):
-            raise ValueError(f"target_ids must lie in 0..255, got {list(target_ids)}.")
-        self.classes: dict[int, int] = {}
-        for label_id, target in zip(label_ids, target_ids, strict=True):
-            self.classes.setdefault(int(label_id), int(target))
+        extra = {0: 0} if unannotated is None else {unannotated: ignore_index}
+        self.class_of = extra | classes.class_of
 
     def __call__(self, img: NdarrayOrTensor) -> Any:
         """
@@ -61,13 +63,13 @@ class LabelIdsToClasses(Transform):
             values = values.long()
         classes = torch.zeros(values.shape, dtype=torch.uint8, device=values.device)
         known = torch.zeros(values.shape, dtype=torch.bool, device=values.device)
-        for label_id, target in self.classes.items():
+        for label_id, target in self.class_of.items():
             here = (values - label_id).abs_() <= ROUNDING
             classes[here] = target
             known |= here
         if not bool(known.all()):
             found = torch.unique(values[~known])[:5].tolist()
-            raise ValueError(f"ids must be among {sorted(self.classes)}, got {found}.")
+            raise ValueError(f"ids must be among {sorted(self.class_of)}, got {found}.")
         out, *_ = convert_to_dst_type(classes, dst=img, dtype=torch.uint8 if torch.is_tensor(img) else np.uint8)
         return out
 
@@ -80,18 +82,19 @@ class LabelIdsToClassesd(MapTransform):
     def __init__(
         self,
         keys: KeysCollection,
-        label_ids: Sequence[int],
-        target_ids: Sequence[int],
+        classes: ClassMap,
+        unannotated: int | None = None,
+        ignore_index: int = DEFAULT_IGNORE_INDEX,
         allow_missing_keys: bool = False,
     ) -> None:
         """
         Args:
             keys: of the label files.
-            label_ids, target_ids: see :class:`LabelIdsToClasses`.
+            classes, unannotated, ignore_index: see :class:`LabelIdsToClasses`.
             allow_missing_keys: whether an item may lack a key.
         """
         super().__init__(keys, allow_missing_keys)
-        self.to_classes = LabelIdsToClasses(label_ids, target_ids)
+        self.to_classes = LabelIdsToClasses(classes, unannotated, ignore_index)
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
         """

@@ -1,91 +1,29 @@
-"""Size bounds of a label, per slice or per volume."""
+"""Size bounds of a label, a slice or a volume."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Hashable, Mapping, Sequence
-from typing import Any
+from typing import Any, Literal
 
-import numpy as np
 import torch
 from monai.config import KeysCollection, NdarrayOrTensor
 from monai.transforms import MapTransform, Transform
 from monai.utils import TransformBackends, convert_to_tensor
 
-from sizeloss_monai.transforms.voxel_size import SCOPES, VoxelSize
+from sizeloss_monai.data.label_ids import class_sizes
+from sizeloss_monai.errors import check_option
+from sizeloss_monai.options import Per, Unit
+from sizeloss_monai.sizes.bounds import check_bounds, read_unit
+from sizeloss_monai.transforms.geometry import VoxelSize
 
-__all__ = [
-    "LabelToSizeBounds",
-    "LabelToSizeBoundsD",
-    "LabelToSizeBoundsDict",
-    "LabelToSizeBoundsd",
-    "common_size_bounds",
-]
+__all__ = ["LabelToSizeBounds", "LabelToSizeBoundsD", "LabelToSizeBoundsDict", "LabelToSizeBoundsd"]
 
-MODES = ("tags", "common", "individual", "volume")
-UNITS = ("voxels", "mm")
-
-
-def size_of_voxel(label: NdarrayOrTensor, unit: str, per: str | None = None) -> torch.Tensor:
-    """What a voxel counts, a float32 scalar: 1 in ``"voxels"``; in ``"mm"`` its mm² or its mL, as ``per`` says."""
-    if unit == "voxels":
-        return torch.tensor(1.0)
-    return VoxelSize(per or ("slice" if label.ndim == 3 else "volume"))(label)
-
-
-def _class_sizes(label: torch.Tensor, num_classes: int) -> torch.Tensor:
-    """Voxels of every class, shape ``[num_classes]``, float32 (exact: below 2**24 as integers first)."""
-    ids = label.flatten().long()
-    if ids.numel() and (int(ids.min()) < 0 or int(ids.max()) >= num_classes):
-        raise ValueError(f"label ids must lie in 0..{num_classes - 1}, found {torch.unique(ids).tolist()}.")
-    return torch.bincount(ids, minlength=num_classes).float()
-
-
-def common_size_bounds(
-    labels: Sequence[NdarrayOrTensor],
-    num_classes: int,
-    lower_factor: float = 0.9,
-    upper_factor: float = 1.1,
-    slice_wise: bool = True,
-    unit: str = "voxels",
-) -> list[list[float]]:
-    """Common bounds from one fully annotated patient (Kervadec et al. 2019, section 4), or from a few volumes.
-
-    Args:
-        labels: the volumes, each of shape ``[1, H, W, D]`` with slices along the last axis.
-        num_classes: including the background.
-        lower_factor: times the smallest size of a slice (or volume) in which the class is present.
-        upper_factor: times the largest one.
-        slice_wise: whether the sizes are those of the slices, otherwise of the whole volumes.
-        unit: see :class:`LabelToSizeBounds`.
-
-    Returns:
-        ``[num_classes][2]`` bounds in that unit; ``[0, inf]`` for the background.
-
-    Raises:
-        ValueError: when a class is in none of the slices (or volumes).
-    """
-    sizes = torch.cat([_item_sizes(label, num_classes, slice_wise, unit) for label in labels])
-    bounds = [[0.0, math.inf]]
-    for class_id in range(1, num_classes):
-        present = sizes[:, class_id][sizes[:, class_id] > 0]
-        if len(present) == 0:
-            where = "slice" if slice_wise else "volume"
-            raise ValueError(f"class {class_id} is in no {where}: common bounds cannot be measured from it.")
-        bounds.append([lower_factor * float(present.min()), upper_factor * float(present.max())])
-    return bounds
-
-
-def _item_sizes(label: NdarrayOrTensor, num_classes: int, slice_wise: bool, unit: str) -> torch.Tensor:
-    """Sizes of the classes of every slice of a volume, or of the volume, ``[number of items, num_classes]``."""
-    ids = torch.as_tensor(convert_to_tensor(label, track_meta=False))
-    items = ids.unbind(-1) if slice_wise else (ids,)
-    voxel = size_of_voxel(label[..., 0] if slice_wise else label, unit)
-    return torch.stack([_class_sizes(item, num_classes) for item in items]) * voxel
+Mode = Literal["tags", "common", "individual"]
 
 
 class LabelToSizeBounds(Transform):
-    r"""Lower and upper bound on the size of every class in what it is given, a slice or a whole volume.
+    r"""Lower and upper bound on the size of every class in a label, a slice or a whole volume.
 
     With :math:`\tau` the true size of a class and :math:`|\Omega|` the number of voxels (Kervadec et al. 2019,
     sections 3 and 4):
@@ -96,13 +34,25 @@ class LabelToSizeBounds(Transform):
     ``"tags"``        ``(1, |Omega|)``                  ``(0, 0)``
     ``"common"``      ``common_bounds`` of the class    ``(0, 0)``
     ``"individual"``  ``(0.9 tau, 1.1 tau)``            ``(0, 0)``
-    ``"volume"``      as ``"individual"``, but refuses anything that is not a volume
     ================  ================================  ==================
 
-    The background is unconstrained, ``(0, inf)``. Bounds are of the label they are made from: apply it after everything
-    that resamples, pads or crops, so that they are right for what the network sees. In the unit ``"mm"`` they are in
-    mm² for a slice and in mL for a volume, or for a slice's share of one (``per="volume"``); a 1 in the table is then
-    the size of a voxel, and the loss needs that size, too (``voxel_size`` of :class:`LabelToSizeBoundsd`).
+    The background gets ``(0, inf)``. Apply the transform after all that resamples, pads or crops, so that bounds fit
+    what the network sees. In mm² and mL the 1 in the table is the size of one voxel, and the loss needs that size too
+    (``voxel_size`` of :class:`LabelToSizeBoundsd`).
+
+    Args:
+        mode: ``"tags"``, ``"common"`` or ``"individual"``.
+        num_classes: number of classes with the background, >= 2.
+        common_bounds: ``[num_classes][2]`` in ``unit``, for mode ``"common"``, such as ``[[0, inf], [60, 2000]]`` for
+            the paper's ACDC, or what :func:`~sizeloss_monai.sizes.measure_common_bounds` gives.
+        lower_factor, upper_factor: for mode ``"individual"``.
+        unit: ``"voxels"``, or by the affine of the label ``"mm2"`` per slice, ``"mL"`` per volume.
+        per: what bounds hold for, ``"slice"`` or ``"volume"``. Slices whose bounds in mL ``VolumeSizeConstraintLoss``
+            adds up need ``"volume"``.
+
+    Raises:
+        ValueError: when an option is unknown, a number is out of range, or ``common_bounds`` is missing or refused by
+            :func:`~sizeloss_monai.sizes.check_bounds`.
 
     Example:
         >>> label = torch.zeros(1, 8, 8, dtype=torch.uint8)
@@ -116,59 +66,36 @@ class LabelToSizeBounds(Transform):
 
     def __init__(
         self,
-        mode: str,
+        mode: Mode,
         num_classes: int,
         common_bounds: Sequence[Sequence[float]] | None = None,
         lower_factor: float = 0.9,
         upper_factor: float = 1.1,
-        unit: str = "voxels",
-        per: str | None = None,
+        unit: Unit = "voxels",
+        per: Per = "slice",
     ) -> None:
-        """
-        Args:
-            mode: ``"tags"``, ``"common"``, ``"individual"`` or ``"volume"``.
-            num_classes: including the background, >= 2.
-            common_bounds: ``[num_classes][2]`` in ``unit``, for mode ``"common"`` only; may be given, such as
-                ``[[0, inf], [60, 2000]]`` for the paper's ACDC, or measured by :func:`common_size_bounds`.
-            lower_factor: for modes ``"individual"`` and ``"volume"``.
-            upper_factor: likewise.
-            unit: ``"voxels"``, or ``"mm"`` for mm² or mL by the affine of the label.
-            per: what sizes in ``"mm"`` are of, ``"slice"`` (mm²) or ``"volume"`` (mL); None: what the label is. Slices
-                whose bounds a loss adds up to those of their volume (``VolumeSizeConstraintLoss``) need ``"volume"``.
-
-        Raises:
-            ValueError: when ``mode``, ``unit`` or ``per`` is none of these, a number is out of range, or
-                ``common_bounds`` is missing, not of that shape, NaN, negative or has a lower bound that is infinite or
-                above its upper one.
-        """
-        if mode not in MODES:
-            raise ValueError(f"mode must be one of {MODES}, found {mode!r}.")
-        if unit not in UNITS:
-            raise ValueError(f"unit must be one of {UNITS}, found {unit!r}.")
-        if per not in (None, *SCOPES):
-            raise ValueError(f"per must be one of {SCOPES} or None, found {per!r}.")
+        check_option("mode", mode, Mode)
+        check_option("per", per, Per)
         if num_classes < 2:
-            raise ValueError(f"num_classes must be >= 2, found {num_classes}.")
+            raise ValueError(f"num_classes must be >= 2, got {num_classes}.")
         if not 0 <= lower_factor <= upper_factor:
-            raise ValueError(f"0 <= lower_factor <= upper_factor is needed, found {lower_factor} and {upper_factor}.")
+            raise ValueError(f"factors must be 0 <= lower <= upper, got {lower_factor} and {upper_factor}.")
         self.common_bounds: torch.Tensor | None = None
         if mode == "common":
             if common_bounds is None:
-                raise ValueError("mode 'common' needs common_bounds.")
-            given = np.asarray(common_bounds, dtype=np.float32)
-            in_order = given.shape == (num_classes, 2) and (given[:, 0] >= 0) & (given[:, 0] <= given[:, 1])
-            if not np.all(in_order) or np.isinf(given[:, 0]).any():
-                raise ValueError(
-                    f"common_bounds: expected {num_classes} pairs 0 <= lower <= upper with a finite lower bound, one "
-                    f"a class, found {given.tolist()}."
-                )
-            self.common_bounds = torch.from_numpy(given)
+                raise ValueError("common_bounds must be given with mode 'common'.")
+            check_bounds(common_bounds, num_classes, "common_bounds")
+            self.common_bounds = torch.as_tensor(common_bounds, dtype=torch.float32)
         self.mode = mode
         self.num_classes = num_classes
         self.lower_factor = lower_factor
         self.upper_factor = upper_factor
-        self.unit = unit
-        self.per = per
+        self.unit = read_unit(unit, per)
+        self.per: Per = per
+
+    def voxel_size(self, label: NdarrayOrTensor) -> torch.Tensor:
+        """Size of one voxel of ``label`` in the unit, float32 scalar."""
+        return torch.tensor(1.0) if self.unit == "voxels" else VoxelSize(self.per)(label)
 
     def __call__(self, label: NdarrayOrTensor) -> torch.Tensor:
         """
@@ -179,14 +106,12 @@ class LabelToSizeBounds(Transform):
             Bounds in the unit, float32, shape ``[num_classes, 2]``.
 
         Raises:
-            ValueError: when an id is out of range, or mode ``"volume"`` gets anything but ``[1, H, W, D]``.
-            TypeError: when the unit is ``"mm"`` and ``label`` has no affine.
+            ValueError: when an id is out of range.
+            TypeError: when ``label`` has no affine, unless the unit is ``"voxels"``.
         """
         ids = torch.as_tensor(convert_to_tensor(label, track_meta=False))
-        if self.mode == "volume" and ids.ndim != 4:
-            raise ValueError(f"mode 'volume' needs a volume, shape [1, H, W, D], found {list(ids.shape)}.")
-        voxel = size_of_voxel(label, self.unit, self.per)
-        sizes = _class_sizes(ids, self.num_classes) * voxel
+        voxel = self.voxel_size(label)
+        sizes = class_sizes(ids, self.num_classes) * voxel
         if self.mode == "tags":
             bounds = torch.tensor([1.0, ids.numel()]).repeat(self.num_classes, 1) * voxel
         elif self.common_bounds is not None:
@@ -199,7 +124,13 @@ class LabelToSizeBounds(Transform):
 
 
 class LabelToSizeBoundsd(MapTransform):
-    """Dictionary-based version of :class:`LabelToSizeBounds`."""
+    """Dictionary form of :class:`LabelToSizeBounds`, which explains the other arguments.
+
+    Args:
+        keys: one key, of the full annotation.
+        output_key: where the bounds go.
+        voxel_size_key: where the size of a voxel in ``unit`` goes, a float32 scalar.
+    """
 
     backend = LabelToSizeBounds.backend
 
@@ -207,51 +138,27 @@ class LabelToSizeBoundsd(MapTransform):
         self,
         keys: KeysCollection = "label",
         output_key: str = "size_bounds",
-        mode: str = "individual",
+        mode: Mode = "individual",
         num_classes: int = 2,
         common_bounds: Sequence[Sequence[float]] | None = None,
         lower_factor: float = 0.9,
         upper_factor: float = 1.1,
-        unit: str = "voxels",
+        unit: Unit = "voxels",
         voxel_size_key: str = "voxel_size",
-        per: str | None = None,
+        per: Per = "slice",
     ) -> None:
-        """
-        Args:
-            keys: one key, the full annotation.
-            output_key: where the bounds go.
-            mode: see :class:`LabelToSizeBounds`, as the arguments after it.
-            num_classes: including the background.
-            common_bounds: for mode ``"common"``.
-            lower_factor: for modes ``"individual"`` and ``"volume"``.
-            upper_factor: likewise.
-            unit: of the bounds, ``"voxels"`` or ``"mm"``.
-            voxel_size_key: where the size of a voxel in that unit goes.
-            per: what sizes in ``"mm"`` are of, ``"slice"`` or ``"volume"``; None: what the label is.
-
-        Raises:
-            ValueError: when there is more than one key.
-        """
         super().__init__(keys)
         if len(self.keys) != 1:
-            raise ValueError(f"one key is needed, found {self.keys}.")
+            raise ValueError(f"keys must hold one key, got {self.keys}.")
         self.output_key = output_key
         self.voxel_size_key = voxel_size_key
         self.converter = LabelToSizeBounds(mode, num_classes, common_bounds, lower_factor, upper_factor, unit, per)
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
-        """
-        Args:
-            data: an item with the annotation.
-
-        Returns:
-            A copy with the bounds, float32, shape ``[num_classes, 2]``, and the size of a voxel, a float32 scalar.
-        """
-        out = dict(data)
-        label = out[self.keys[0]]
-        out[self.output_key] = self.converter(label)
-        out[self.voxel_size_key] = size_of_voxel(label, self.converter.unit, self.converter.per)
-        return out
+        """A copy of the item with the bounds, ``[num_classes, 2]``, and the size of a voxel."""
+        label = data[self.keys[0]]
+        size = self.converter.voxel_size(label)
+        return {**data, self.output_key: self.converter(label), self.voxel_size_key: size}
 
 
 LabelToSizeBoundsD = LabelToSizeBoundsDict = LabelToSizeBoundsd

@@ -1,4 +1,4 @@
-"""Weak labels made from full ones: eroded seeds, random discs, scribbles."""
+"""Weak labels from full ones (eroded seeds, random discs) and from scribbles."""
 
 from __future__ import annotations
 
@@ -11,35 +11,29 @@ import numpy as np
 import torch
 from monai.config import KeysCollection, NdarrayOrTensor
 from monai.data import MetaTensor
-from monai.transforms import MapTransform, Transform
-from monai.utils import ImageMetaKey, TransformBackends, convert_to_dst_type, convert_to_numpy, ensure_tuple
+from monai.transforms import Transform
+from monai.utils import ImageMetaKey, TransformBackends, convert_to_dst_type, convert_to_numpy
 from scipy import ndimage
 
-__all__ = [
-    "LabelToDiscSeed",
-    "LabelToDiscSeedD",
-    "LabelToDiscSeedDict",
-    "LabelToDiscSeedd",
-    "LabelToErodedSeed",
-    "LabelToErodedSeedD",
-    "LabelToErodedSeedDict",
-    "LabelToErodedSeedd",
-    "ScribbleToWeakLabel",
-    "ScribbleToWeakLabelD",
-    "ScribbleToWeakLabelDict",
-    "ScribbleToWeakLabeld",
-    "disc_seed",
-    "eroded_seed",
-    "seed_generator",
-]
+from sizeloss_monai.data.label_ids import DEFAULT_IGNORE_INDEX
+from sizeloss_monai.errors import check_option
+from sizeloss_monai.options import Per
+from sizeloss_monai.transforms.geometry import DerivedKeyd
+
+__all__ = ["disc_seed", "eroded_seed", "seed_generator"]
+__all__ += ["LabelToDiscSeed", "LabelToDiscSeedD", "LabelToDiscSeedDict", "LabelToDiscSeedd"]
+__all__ += ["LabelToErodedSeed", "LabelToErodedSeedD", "LabelToErodedSeedDict", "LabelToErodedSeedd"]
+__all__ += ["ScribbleToWeakLabel", "ScribbleToWeakLabelD", "ScribbleToWeakLabelDict", "ScribbleToWeakLabeld"]
+
+EROSIONS = (10, 7, 6, 5, 4, 3, 2)
 
 
 def _depth(mask: np.ndarray) -> np.ndarray:
-    """Euclidean distance in pixels to the nearest pixel outside the mask; outside the image is outside the mask."""
+    """Euclidean distance in pixels to the nearest pixel outside the mask; all outside the image is outside the mask."""
     return ndimage.distance_transform_edt(np.pad(mask, 1))[(slice(1, -1),) * mask.ndim]
 
 
-def eroded_seed(mask: np.ndarray, sizes: Sequence[int] = (10, 7, 6, 5, 4, 3, 2)) -> np.ndarray:
+def eroded_seed(mask: np.ndarray, sizes: Sequence[int] = EROSIONS) -> np.ndarray:
     """Erode by the first square element that leaves something (Kervadec et al. 2019, section 4).
 
     Args:
@@ -47,7 +41,7 @@ def eroded_seed(mask: np.ndarray, sizes: Sequence[int] = (10, 7, 6, 5, 4, 3, 2))
         sizes: edge lengths of the elements in pixels, tried in order.
 
     Returns:
-        A subset of ``mask``: not empty unless ``mask`` is. Where every element removes all of it, the innermost pixel.
+        A subset of ``mask``, empty only where ``mask`` is: the innermost pixel where every element removes all of it.
     """
     for size in sizes:
         eroded = ndimage.binary_erosion(mask, np.ones((size,) * mask.ndim, dtype=bool))
@@ -68,7 +62,7 @@ def disc_seed(mask: np.ndarray, max_radius: int, generator: np.random.Generator)
         generator: source of randomness.
 
     Returns:
-        The disc, a subset of ``mask``: not empty unless ``mask`` is.
+        The disc, a subset of ``mask``, empty only where ``mask`` is.
     """
     seed = np.zeros_like(mask)
     inside = np.argwhere(mask)
@@ -83,34 +77,21 @@ def disc_seed(mask: np.ndarray, max_radius: int, generator: np.random.Generator)
 
 
 def seed_generator(seed: int, case: str, *indices: int) -> np.random.Generator:
-    """Random generator that depends on nothing but its arguments: no order, worker or process.
-
-    Args:
-        seed: of the experiment.
-        case: name of the case.
-        indices: further parts of the identity, such as slice and class.
-    """
+    """A random generator that depends on its arguments alone: the experiment's seed, a case, and slice and class."""
     return np.random.default_rng([seed, zlib.crc32(case.encode()), *indices])
 
 
-DEFAULT_IGNORE_INDEX = 255
-
-
 def _seed_classes(
-    label: NdarrayOrTensor,
-    ignore_index: int,
-    make_seed: Callable[[np.ndarray, int, int], np.ndarray],
-    slice_wise: bool = True,
+    label: NdarrayOrTensor, ignore_index: int, make_seed: Callable[[np.ndarray, int, int], np.ndarray], per: Per
 ) -> Any:
-    """Apply ``make_seed(mask, index, class id)`` to every class of every slice along the last axis of 3D, or of all."""
+    """Apply ``make_seed(mask, index, class id)`` to every class of each slice (last axis), or of the volume."""
     ids = convert_to_numpy(label)
     if ids.ndim not in (3, 4) or ids.shape[0] != 1:
-        raise ValueError(f"label must have shape [1, H, W] or [1, H, W, D], found {list(ids.shape)}.")
+        raise ValueError(f"label must have shape [1, H, W] or [1, H, W, D], got {list(ids.shape)}.")
     _check_ids(np.unique(ids), "label")
     weak = np.full(ids.shape, ignore_index, dtype=np.uint8)
-    # views, so that what is written into a part is written into `weak`
-    items = [(ids[0], weak[0])]
-    if slice_wise and ids.ndim == 4:
+    items = [(ids[0], weak[0])]  # views: writing into a part writes into `weak`
+    if per == "slice" and ids.ndim == 4:
         items = [(ids[0, ..., index], weak[0, ..., index]) for index in range(ids.shape[-1])]
     for index, (item, weak_item) in enumerate(items):
         for class_id in np.unique(item):
@@ -120,13 +101,13 @@ def _seed_classes(
 
 
 def _check_ids(found: np.ndarray, name: str) -> None:
-    """Refuse what uint8 would silently turn into another class."""
+    """Refuse ids that uint8 would silently turn into another class."""
     if not np.isin(found, np.arange(256)).all():
-        raise ValueError(f"{name} must hold whole ids from 0 to 255, found {found.tolist()}.")
+        raise ValueError(f"{name} must hold whole ids from 0 to 255, got {found.tolist()}.")
 
 
 def _like(weak: np.ndarray, label: NdarrayOrTensor) -> Any:
-    """Return ``weak`` as uint8 in the container of ``label``, its affine and applied operations kept."""
+    """``weak`` as uint8 in the container of ``label``, with its affine and applied operations."""
     out, *_ = convert_to_dst_type(weak, label, dtype=torch.uint8 if isinstance(label, torch.Tensor) else np.uint8)
     if isinstance(label, MetaTensor):
         out = MetaTensor(out).copy_meta_from(label)
@@ -136,8 +117,15 @@ def _like(weak: np.ndarray, label: NdarrayOrTensor) -> Any:
 class LabelToErodedSeed(Transform):
     """Weak label by erosion of every foreground class (Kervadec et al. 2019, section 4), slice by slice.
 
-    The target is eroded by a square of 10 x 10 pixels; where that leaves nothing by 7 x 7, then by ever smaller
-    ones, and where even the smallest leaves nothing its innermost pixel is kept. Background stays unannotated.
+    A square of 10 x 10 pixels erodes the target; where that leaves nothing, 7 x 7, then ever smaller squares. Where
+    even the smallest one leaves nothing, the innermost pixel stays. Background stays unannotated.
+
+    Args:
+        sizes: edge lengths of the squares in pixels, strictly decreasing.
+        ignore_index: value of unannotated pixels.
+
+    Raises:
+        ValueError: when ``sizes`` is empty, not strictly decreasing, or has an edge below 1.
 
     Example:
         >>> label = torch.zeros(1, 20, 20, dtype=torch.uint8)
@@ -149,17 +137,9 @@ class LabelToErodedSeed(Transform):
 
     backend = [TransformBackends.NUMPY]
 
-    def __init__(self, sizes: Sequence[int] = (10, 7, 6, 5, 4, 3, 2), ignore_index: int = DEFAULT_IGNORE_INDEX) -> None:
-        """
-        Args:
-            sizes: edge lengths of the square elements in pixels, strictly decreasing.
-            ignore_index: value of unannotated pixels.
-
-        Raises:
-            ValueError: when ``sizes`` is empty, not strictly decreasing or has an edge below 1.
-        """
+    def __init__(self, sizes: Sequence[int] = EROSIONS, ignore_index: int = DEFAULT_IGNORE_INDEX) -> None:
         if not sizes or min(sizes) < 1 or list(sizes) != sorted(set(sizes), reverse=True):
-            raise ValueError(f"sizes must be strictly decreasing edge lengths >= 1, found {list(sizes)}.")
+            raise ValueError(f"sizes must be strictly decreasing edge lengths >= 1, got {list(sizes)}.")
         self.sizes = tuple(sizes)
         self.ignore_index = ignore_index
 
@@ -169,80 +149,70 @@ class LabelToErodedSeed(Transform):
             label: class ids, shape ``[1, H, W]`` or ``[1, H, W, D]`` with slices along the last axis.
 
         Returns:
-            Weak label, uint8, of the same shape and container.
+            Weak label, uint8, same shape and container.
 
         Raises:
-            ValueError: when ``label`` is not of such a shape, or an id does not fit into uint8.
+            ValueError: when ``label`` has another shape, or an id does not fit into uint8.
         """
-        return _seed_classes(label, self.ignore_index, lambda mask, *_: eroded_seed(mask, self.sizes))
+        return _seed_classes(label, self.ignore_index, lambda mask, *_: eroded_seed(mask, self.sizes), "slice")
 
 
 class LabelToDiscSeed(Transform):
-    """Weak label by a random disc inside every foreground class (Kervadec et al. 2019, section 4), slice by slice.
+    """Weak label by a random disc inside every foreground class (Kervadec et al. 2019, section 4).
 
-    The centre is uniform in the target, the radius the largest that stays inside it, at most ``max_radius``. The
-    disc depends on ``seed``, the case's name, the slice and the class only: the same in every epoch, worker and run.
-    In 3D a single ball a class can take the place of a disc in every slice.
+    The centre is uniform in the target, the radius the largest that stays inside it, at most ``max_radius``. Seed,
+    name of the case, slice and class decide the disc: every epoch, worker and run draws the same.
+
+    Args:
+        max_radius: in pixels, >= 0.
+        seed: of the experiment, >= 0.
+        ignore_index: value of unannotated pixels.
+        per: ``"slice"`` for a disc per class and slice, ``"volume"`` for one ball per class, whose radius is in voxels
+            whatever their spacing.
+
+    Raises:
+        ValueError: when ``max_radius`` or ``seed`` is negative, or ``per`` is unknown.
     """
 
     backend = [TransformBackends.NUMPY]
 
     def __init__(
-        self,
-        max_radius: int = 4,
-        seed: int = 0,
-        ignore_index: int = DEFAULT_IGNORE_INDEX,
-        slice_wise: bool = True,
+        self, max_radius: int = 4, seed: int = 0, ignore_index: int = DEFAULT_IGNORE_INDEX, per: Per = "slice"
     ) -> None:
-        """
-        Args:
-            max_radius: in pixels, >= 0.
-            seed: of the experiment, >= 0.
-            ignore_index: value of unannotated pixels.
-            slice_wise: whether a volume gets a disc a class in every slice, otherwise one ball a class in all of it;
-                the ball's radius is in voxels, whatever their spacing.
-
-        Raises:
-            ValueError: when ``max_radius`` or ``seed`` is negative.
-        """
         if max_radius < 0 or seed < 0:
-            raise ValueError(f"max_radius and seed must be >= 0, found {max_radius} and {seed}.")
+            raise ValueError(f"max_radius and seed must be >= 0, got {max_radius} and {seed}.")
+        check_option("per", per, Per)
         self.max_radius = max_radius
         self.seed = seed
         self.ignore_index = ignore_index
-        self.slice_wise = slice_wise
+        self.per = per
 
     def __call__(self, label: NdarrayOrTensor, case: str = "", first_slice: int = 0) -> Any:
-        """
+        """As :class:`LabelToErodedSeed`.
+
         Args:
             label: class ids, shape ``[1, H, W]`` or ``[1, H, W, D]`` with slices along the last axis.
             case: name of the case.
             first_slice: index, within its volume, of the first (or only) slice of ``label``.
-
-        Returns:
-            Weak label, uint8, of the same shape and container.
-
-        Raises:
-            ValueError: when ``label`` is not of such a shape, or an id does not fit into uint8.
         """
 
         def make_seed(mask: np.ndarray, index: int, class_id: int) -> np.ndarray:
             return disc_seed(mask, self.max_radius, seed_generator(self.seed, case, first_slice + index, class_id))
 
-        return _seed_classes(label, self.ignore_index, make_seed, self.slice_wise)
+        return _seed_classes(label, self.ignore_index, make_seed, self.per)
 
 
 class ScribbleToWeakLabel(Transform):
-    """Weak label from scribbles drawn by a person, whose own id for unannotated pixels becomes ``ignore_index``."""
+    """Weak label from a person's scribbles, whose id for unannotated pixels becomes ``ignore_index``.
+
+    Args:
+        unannotated: value of unannotated pixels in the scribbles (ACDC scribbles: 4).
+        ignore_index: value of unannotated pixels in the weak label.
+    """
 
     backend = [TransformBackends.TORCH, TransformBackends.NUMPY]
 
     def __init__(self, unannotated: int, ignore_index: int = DEFAULT_IGNORE_INDEX) -> None:
-        """
-        Args:
-            unannotated: value of unannotated pixels in the scribbles (ACDC scribbles: 4).
-            ignore_index: value of unannotated pixels in the weak label.
-        """
         self.unannotated = unannotated
         self.ignore_index = ignore_index
 
@@ -252,63 +222,51 @@ class ScribbleToWeakLabel(Transform):
             scribble: class ids and ``unannotated``, any shape.
 
         Returns:
-            Weak label, uint8, of the same shape and container.
+            Weak label, uint8, same shape and container.
 
         Raises:
-            ValueError: when a class already has the id ``ignore_index``, or an id does not fit into uint8.
+            ValueError: when a class has the id ``ignore_index``, or an id does not fit into uint8.
         """
         ids = convert_to_numpy(scribble)
         found = np.setdiff1d(ids, [self.unannotated])  # which may be -1
         if self.ignore_index in found:
-            raise ValueError(f"scribbles use the id {self.ignore_index}, which stands for unannotated here.")
+            raise ValueError(f"scribbles must not hold the id {self.ignore_index}, which means unannotated.")
         _check_ids(found, "scribbles")
         return _like(np.where(ids == self.unannotated, self.ignore_index, ids).astype(np.uint8), scribble)
 
 
-class _WeakLabeld(MapTransform):
-    """Write the weak label made from ``keys`` under ``output_keys``."""
+class LabelToErodedSeedd(DerivedKeyd):
+    """Dictionary form of :class:`LabelToErodedSeed`, which explains the other arguments.
+
+    Args:
+        keys: of the full annotations.
+        output_keys: where the weak labels go.
+    """
 
     backend = LabelToErodedSeed.backend
-
-    def __init__(self, keys: KeysCollection, output_keys: KeysCollection, converter: Callable[..., Any]) -> None:
-        super().__init__(keys)
-        self.output_keys = ensure_tuple(output_keys)
-        if len(self.output_keys) != len(self.keys):
-            raise ValueError(f"as many output_keys as keys are needed, found {self.output_keys} and {self.keys}.")
-        self.converter = converter
-
-    def _convert(self, label: Any, data: Mapping[Hashable, Any]) -> Any:
-        return self.converter(label)
-
-    def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
-        out = dict(data)
-        for key, output_key in zip(self.keys, self.output_keys, strict=True):
-            out[output_key] = self._convert(out[key], out)
-        return out
-
-
-class LabelToErodedSeedd(_WeakLabeld):
-    """Dictionary-based version of :class:`LabelToErodedSeed`."""
 
     def __init__(
         self,
         keys: KeysCollection = "label",
         output_keys: KeysCollection = "weak_label",
-        sizes: Sequence[int] = (10, 7, 6, 5, 4, 3, 2),
+        sizes: Sequence[int] = EROSIONS,
         ignore_index: int = DEFAULT_IGNORE_INDEX,
     ) -> None:
-        """
-        Args:
-            keys: full annotations.
-            output_keys: where the weak labels go.
-            sizes: see :class:`LabelToErodedSeed`.
-            ignore_index: value of unannotated pixels.
-        """
         super().__init__(keys, output_keys, LabelToErodedSeed(sizes, ignore_index))
 
 
-class LabelToDiscSeedd(_WeakLabeld):
-    """Dictionary-based version of :class:`LabelToDiscSeed`; the case's name is read from ``case_key``."""
+class LabelToDiscSeedd(DerivedKeyd):
+    """Dictionary form of :class:`LabelToDiscSeed`, which explains the other arguments.
+
+    Args:
+        keys: of the full annotations.
+        output_keys: where the weak labels go.
+        case_key: of the case's name. In an item without it, such as MONAI Label hands over, the name of the label's
+            file replaces it; an item with neither raises KeyError, or all cases would share their discs.
+        slice_key: of the index of the (first) slice; an item without it, a whole volume, starts at 0.
+    """
+
+    backend = LabelToDiscSeed.backend
 
     def __init__(
         self,
@@ -319,32 +277,28 @@ class LabelToDiscSeedd(_WeakLabeld):
         ignore_index: int = DEFAULT_IGNORE_INDEX,
         case_key: str = "case",
         slice_key: str = "slice",
-        slice_wise: bool = True,
+        per: Per = "slice",
     ) -> None:
-        """
-        Args:
-            keys: full annotations.
-            output_keys: where the weak labels go.
-            max_radius: in pixels.
-            seed: of the experiment.
-            ignore_index: value of unannotated pixels.
-            case_key: key of the case's name. Where it is absent, as in cases that MONAI Label hands over, the name of
-                the label's file stands for it; one of them must be there, or every case would get the same discs.
-            slice_key: key of the index of the (first) slice; 0 where the key is absent, as in whole volumes.
-            slice_wise: see :class:`LabelToDiscSeed`.
-        """
-        super().__init__(keys, output_keys, LabelToDiscSeed(max_radius, seed, ignore_index, slice_wise))
+        super().__init__(keys, output_keys, LabelToDiscSeed(max_radius, seed, ignore_index, per))
         self.case_key = case_key
         self.slice_key = slice_key
 
-    def _convert(self, label: Any, data: Mapping[Hashable, Any]) -> Any:
-        file = getattr(label, "meta", {}).get(ImageMetaKey.FILENAME_OR_OBJ)
+    def convert(self, value: Any, data: Mapping[Hashable, Any]) -> Any:
+        """The weak label of ``value``."""
+        file = getattr(value, "meta", {}).get(ImageMetaKey.FILENAME_OR_OBJ)
         case = Path(file).name if self.case_key not in data and file else data[self.case_key]
-        return self.converter(label, case=case, first_slice=int(data.get(self.slice_key, 0)))
+        return self.converter(value, case=case, first_slice=int(data.get(self.slice_key, 0)))
 
 
-class ScribbleToWeakLabeld(_WeakLabeld):
-    """Dictionary-based version of :class:`ScribbleToWeakLabel`."""
+class ScribbleToWeakLabeld(DerivedKeyd):
+    """Dictionary form of :class:`ScribbleToWeakLabel`, which explains the other arguments.
+
+    Args:
+        keys: of the scribbles.
+        output_keys: where the weak labels go.
+    """
+
+    backend = ScribbleToWeakLabel.backend
 
     def __init__(
         self,
@@ -353,13 +307,6 @@ class ScribbleToWeakLabeld(_WeakLabeld):
         output_keys: KeysCollection = "weak_label",
         ignore_index: int = DEFAULT_IGNORE_INDEX,
     ) -> None:
-        """
-        Args:
-            keys: scribbles.
-            unannotated: value of unannotated pixels in the scribbles.
-            output_keys: where the weak labels go.
-            ignore_index: value of unannotated pixels in the weak label.
-        """
         super().__init__(keys, output_keys, ScribbleToWeakLabel(unannotated, ignore_index))
 
 

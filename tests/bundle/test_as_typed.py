@@ -11,7 +11,7 @@ import pytest
 from monai.bundle import ConfigParser
 
 from sizeloss_monai.bundle import ConfigError, literal
-from sizeloss_monai.bundle.as_typed import typed_settings
+from sizeloss_monai.bundle.guard import typed_settings
 
 CONFIG = """
 imports:
@@ -27,7 +27,7 @@ values: ["@dataset_dir", "@datalist_file", "@output_dir", "@experiment", "@check
 seen: "$os.environ['SEEN']"
 initialize:
   - {_target_: sizeloss_monai.bundle.use_what_was_typed}
-  - {_target_: sizeloss_monai.bundle.check_config}
+  - {_target_: sizeloss_monai.bundle.check_names}
 run:
   - "$open(@seen, 'w').write(json.dumps(@values))"
 """
@@ -76,6 +76,8 @@ def cause(error):
             "'quoted'",
         ),
         *("@home", "@home/scans", "@#x", "$x", "$HOME", "$5", "$x (copy)", "$import os", "$a b", "a b", "é", "a'b\"c"),
+        # items that need the setting itself cannot be meant
+        *("@dataset_dir", "@values", "@values#0", "@run"),
         *("None", "a\\b", "a%b", "x=y", "../@a#b$c", "\udcff", "null"),
     ],
 )

@@ -230,6 +230,10 @@ STATE = classifier(3).state_dict()
         ({**STATE, "1.bias": torch.tensor([0.0, float("nan"), 0.0])}, "found NaN or infinite weights .*'1.bias'"),
         ({"model": {**STATE, "1.bias": torch.tensor([0.0, float("inf"), 0.0])}}, "found NaN or infinite weights"),
         (torch.nn.Linear(1, 1), "cannot be read"),
+        ({1: torch.zeros(3)}, "found a Tensor 1 in"),
+        ({**STATE, "1.bias": STATE["1.bias"].to("meta")}, "found a Tensor '1.bias' in"),
+        ({**STATE, "1.bias": STATE["1.bias"].long()}, "found '1.bias' of type torch.int64 .*, expected torch.float32"),
+        ({**STATE, "1.bias": STATE["1.bias"] + 1j}, "found '1.bias' of type torch.complex64 .*, expected"),
     ],
 )
 def test_a_file_of_no_weights(tmp_path, content, words):

@@ -10,8 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from sizeloss_monai.phantoms import write_cine_phantoms
-from sizeloss_monai.phantoms.cine import make_affine, make_cine_phantom
+from sizeloss_monai.phantoms import make_affine, make_cine_phantom, write_cine_phantoms
 from tests.support import ROOT
 from tests.support.bundle_runs import BUNDLES, CINE, SCRIBBLES, VOLUMES, Run
 from tests.support.layouts import WRITERS, write_scribbles

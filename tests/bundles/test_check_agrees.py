@@ -314,7 +314,7 @@ def test_masks_of_0_and_255_without_strokes(
     checked = errors_of_check(folder, capsys)
     shutil.rmtree(folder / "run")
     trained, _ = start(bundle, tiny, folder)
-    assert "found 255, which 'labels' say is 'organ', expected an id that is no class" in checked[0]
+    assert "found 255, which 'labels' say is 'organ', expected an id other than those of classes" in checked[0]
     assert trained == [checked[0]]
 
 

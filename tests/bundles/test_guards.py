@@ -81,7 +81,7 @@ def moved(data: np.ndarray, affine: np.ndarray) -> tuple[np.ndarray, np.ndarray]
         ("image", with_nan, ["1 NaN"]),
         ("label", with_unknown_id, ["7"]),
         ("label", cropped, ["shape"]),
-        ("label", moved, ["affine"]),
+        ("label", moved, ["mm away from those of"]),
     ],
 )
 def test_broken_volume(
@@ -137,9 +137,9 @@ def test_misspelt_override(phantoms: Path, tiny: str, tmp_path: Path, override: 
 
 
 def test_unknown_unit(phantoms: Path, tiny: str, tmp_path: Path) -> None:
-    error = initialize(tiny, phantoms, tmp_path / "run", unit="mL")
+    error = initialize(tiny, phantoms, tmp_path / "run", unit="cm")
     assert isinstance(error, ConfigError)
-    assert "unit must be voxels or mm, found 'mL'" in str(error)
+    assert "unit must be voxels, mm2 or mL, got 'cm'" in str(error)
     assert not (tmp_path / "run").exists()
 
 

@@ -147,7 +147,7 @@ def test_supervision(data: dict[str, Path], tiny_of: dict[str, str], tmp_path: P
 def test_bounds_in_mm(data: dict[str, Path], tiny_of: dict[str, str], tmp_path: Path, bundle: str) -> None:
     """In mm² of slices, in mL of volumes; the penalty relative to the bound does not depend on it."""
     batches, penalties = [], []
-    for unit in ("voxels", "mm"):
+    for unit in ("voxels", "mL" if bundle == VOLUMES else "mm2"):
         options = {"unit": unit, "batch_size": 64, "size_scale": "relative"}
         parse = parsed(bundle, [tiny_of[bundle]], data[bundle], tmp_path / unit, **options)
         torch.manual_seed(0)

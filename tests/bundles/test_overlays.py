@@ -176,7 +176,7 @@ def in_both_units(
     phantoms: Path, output: Path, overlays: list[str], **overrides: Any
 ) -> tuple[list[ConfigWorkflow], list[dict[str, Any]]]:
     """Workflows with bounds in voxels and in mm, and the same batch of both."""
-    made = [workflow(phantoms, output / unit, overlays, unit=unit, **overrides) for unit in ("voxels", "mm")]
+    made = [workflow(phantoms, output / unit, overlays, unit=unit, **overrides) for unit in ("voxels", "mm2")]
     batches = []
     for one in made:
         torch.manual_seed(0)
@@ -235,7 +235,7 @@ def test_penalty_in_mm(phantoms: Path, tiny: str, tmp_path: Path, overlay: str, 
 def test_volume_bounds_in_ml(phantoms: Path, tiny: str, zooming: str, tmp_path: Path) -> None:
     """A volume's bounds are 10 % about its mL, whose slices are each zoomed in a way of their own."""
     overlays = [tiny, "volume_bounds.yaml", zooming]
-    made = workflow(phantoms, tmp_path / "run", overlays, batch_size=2, unit="mm", size_scale="relative")
+    made = workflow(phantoms, tmp_path / "run", overlays, batch_size=2, unit="mL", size_scale="relative")
     batch = first_batch(made)
     for volume in batch["volume"].unique():
         of_it = batch["volume"] == volume
@@ -257,8 +257,8 @@ def test_volume_bounds_in_ml(phantoms: Path, tiny: str, zooming: str, tmp_path: 
 @pytest.mark.parametrize("overlays", [["lagrangian.yaml"], ["lagrangian.yaml", "hybrid.yaml"]])
 def test_proposals_are_in_voxels(phantoms: Path, tiny: str, tmp_path: Path, overlays: list[str]) -> None:
     with pytest.raises(RuntimeError) as caught:
-        workflow(phantoms, tmp_path / "run", [tiny, "common_bounds.yaml", *overlays], num_full=1, unit="mm")
-    assert "it does not go with --unit mm" in config_error(caught.value)
+        workflow(phantoms, tmp_path / "run", [tiny, "common_bounds.yaml", *overlays], num_full=1, unit="mm2")
+    assert "--unit must be voxels" in config_error(caught.value)
     assert not (tmp_path / "run").exists()
 
 

@@ -19,7 +19,7 @@ from monai.bundle import ConfigParser
 from monai.data import MetaTensor
 
 from scripts.tools.standalone_config import standalone_config
-from sizeloss_monai.phantoms.cine import make_affine
+from sizeloss_monai.phantoms import make_affine
 from sizeloss_monai.transforms import ThroughPlaneLast
 from tests.support import ROOT
 from tests.support.bundle_runs import BUNDLES, CINE, root_of

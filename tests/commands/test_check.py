@@ -290,7 +290,7 @@ def test_other_files_are_not_replaced(folder: Path, name: str, capsys: pytest.Ca
 
 
 @pytest.mark.parametrize(
-    ("text", "message"), [(None, "cannot read the data list"), ("{", "not valid JSON"), ("[]", "no data list")]
+    ("text", "message"), [(None, "cannot read the data list"), ("{", "not valid JSON"), ("[]", "is not a data list")]
 )
 def test_no_data_list(tmp_path: Path, text: str | None, message: str, capsys: pytest.CaptureFixture) -> None:
     if text is not None:

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from sizeloss_monai.datalist import Annotation, annotated_items
+from sizeloss_monai.datalist import Annotation, ClassMap, annotated_items
 from sizeloss_monai.errors import DataError
 
 FREE = (0.0, math.inf)
@@ -14,7 +14,7 @@ LIST = {"size_bounds": {"per": "volume", "unit": "mL", "bounds": {"1": [40, 250]
 
 def items_of(*items: dict[str, Any], datalist: Any = LIST, target_ids: Any = (0, 1, 2, 3), **options: Any) -> list[Any]:
     named = [{"case": f"c{i}", "patient": f"p{i}", "image": f"{i}.nii", **item} for i, item in enumerate(items)]
-    return annotated_items(datalist, named, [0, 1, 2, 3], target_ids, max(target_ids) + 1, **options)
+    return annotated_items(datalist, named, ClassMap([0, 1, 2, 3], target_ids), **options)
 
 
 def test_marks_by_what_there_is() -> None:

@@ -6,12 +6,12 @@ import torch
 from sizeloss_monai.data import AnnotatedSliceSampler, SliceDataset
 
 
-def slices(annotated: set[int], depth: int = 20, by_volume: bool = False) -> SliceDataset:
+def slices(annotated: set[int], depth: int = 20, per: str = "slice") -> SliceDataset:
     weak_label = torch.full((1, 4, 4, depth), 255)
     for index in annotated:
         weak_label[0, 1, 1, index] = 0
     volume = {"weak_label": weak_label, "case": "a"}
-    return SliceDataset([volume], lambda item: item, progress=False, by_volume=by_volume)
+    return SliceDataset([volume], lambda item: item, progress=False, per=per)
 
 
 def test_share_of_annotated_slices() -> None:
@@ -33,4 +33,4 @@ def test_wrong_arguments() -> None:
     with pytest.raises(ValueError, match="share must lie between 0 and 1"):
         AnnotatedSliceSampler(slices({1}), share=1.0)
     with pytest.raises(ValueError, match="whole volumes"):
-        AnnotatedSliceSampler(slices({1}, by_volume=True))
+        AnnotatedSliceSampler(slices({1}, per="volume"))

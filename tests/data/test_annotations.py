@@ -1,10 +1,13 @@
 from __future__ import annotations
 
+import json
 import math
+from pathlib import Path
 from typing import Any
 
 import pytest
 
+from sizeloss_monai.datalist import load_datalist
 from sizeloss_monai.errors import DataError
 from sizeloss_monai.sizes import SizeBounds, case_bounds, case_tags
 
@@ -32,7 +35,7 @@ def test_no_bounds() -> None:
         ({"per": "slice", "unit": "mL"}, None, "slice and mm2"),
         ({"per": "volume", "unit": "mL"}, {"1": [3, 2]}, r"found \[3, 2\] for class 1, expected 0 <= lower <= upper"),
         ({"per": "volume", "unit": "mL"}, {"1": [math.nan, 2]}, "expected 0 <= lower"),
-        ({"per": "volume", "unit": "mL"}, {"1": [None, None]}, "expected 0 <= lower"),
+        ({"per": "volume", "unit": "mL"}, {"1": [None, None]}, "expected 0 <= lower < inf"),
         ({"per": "volume", "unit": "mL"}, {"1": 5}, r"expected \[lower, upper\]"),
         ({"per": "volume", "unit": "mL"}, {"1": "12"}, r"found '12' for class 1, expected \[lower, upper\]"),
         ({"per": "volume", "unit": "mL"}, {"LV": [1, 2]}, "found the class 'LV'"),
@@ -54,3 +57,29 @@ def test_tags() -> None:
 def test_wrong_tags(tags: Any) -> None:
     with pytest.raises(DataError, match="case 'a', key 'tags'"):
         case_tags({"case": "a", "tags": tags})
+
+
+@pytest.mark.parametrize(
+    ("old", "per", "unit"),
+    [
+        ({"per": "slice", "unit": "mm"}, "slice", "mm2"),
+        ({"per": "volume", "unit": "mm"}, "volume", "mL"),
+        ({"slice_wise": False, "unit": "mm"}, "volume", "mL"),
+        ({"by_volume": False, "unit": "voxels"}, "slice", "voxels"),
+        ({"bounds_per": "volume", "unit": "mL"}, "volume", "mL"),
+    ],
+)
+def test_old_spellings_are_read_with_a_warning(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, old: dict[str, Any], per: str, unit: str
+) -> None:
+    datalist = {"size_bounds": {**old, "bounds": {"1": [3, 5]}}, "training": [{"image": "a.nii.gz"}]}
+    (tmp_path / "list.json").write_text(json.dumps(datalist))
+    read = load_datalist(tmp_path / "list.json")
+    bounds = case_bounds(read, read["training"][0])
+    assert bounds is not None
+    assert (bounds.per, bounds.unit, bounds.bounds) == (per, unit, {1: (3, 5)})
+    assert "data list, key 'size_bounds': found the old" in caplog.text
+    caplog.clear()
+    (tmp_path / "list.json").write_text(json.dumps(read))
+    load_datalist(tmp_path / "list.json")
+    assert not caplog.records

@@ -191,10 +191,10 @@ def test_every_file_is_read_once(tmp_path: Path) -> None:
 
 
 BAD_BOUNDS = [
-    ([[2, 1]], "found (2, 1) for class 0, expected lower <= upper"),
-    ([[0, 1], [float("nan"), 1]], "found (nan, 1) for class 1, expected numbers"),
-    ([[-1, 1]], "found (-1, 1) for class 0, expected 0 <= lower < inf and upper >= 0"),
-    ([[float("inf"), float("inf")]], "found (inf, inf) for class 0, expected 0 <= lower < inf and upper >= 0"),
+    ([[2, 1]], "found (2, 1) for class 0, expected 0 <= lower <= upper"),
+    ([[0, 1], [float("nan"), 1]], "found (nan, 1) for class 1, expected 0 <= lower <= upper"),
+    ([[-1, 1]], "found (-1, 1) for class 0, expected 0 <= lower <= upper"),
+    ([[float("inf"), float("inf")]], "found (inf, inf) for class 0, expected 0 <= lower < inf"),
     ([1, 2], "found shape [2], expected [C, 2]"),
     ([[1, 2, 3]], "found shape [1, 3], expected [C, 2]"),
     ([[1, 2], [3]], "found no array of numbers, expected [C, 2]"),

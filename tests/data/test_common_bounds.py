@@ -66,14 +66,14 @@ def test_from_one_patient_or_case(name, read, smallest, largest):
 )
 def test_volumes_of_the_first_cases(num_cases, name, read, sizes):
     transform = Recorder()
-    bounds = measure_common_bounds(CASES, transform, 2, name, num_cases=num_cases, slice_wise=False)
+    bounds = measure_common_bounds(CASES, transform, 2, name, num_cases=num_cases, per="volume")
     assert transform.cases == read
     assert bounds[1] == pytest.approx([0.9 * min(sizes), 1.1 * max(sizes)])
 
 
 @pytest.mark.parametrize("num_cases", [0, 4])
 def test_number_of_cases_out_of_range(num_cases):
-    with pytest.raises(ValueError, match=rf"1\.\.3, found {num_cases}"):
+    with pytest.raises(ValueError, match=rf"1\.\.3, got {num_cases}"):
         measure_common_bounds(CASES, Recorder(), 2, num_cases=num_cases)
 
 

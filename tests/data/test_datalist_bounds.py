@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from sizeloss_monai.checks import check_used_data
+from sizeloss_monai.datalist import ClassMap
 from sizeloss_monai.errors import DataError
 
 SHAPE = (6, 5, 4)
@@ -41,7 +42,7 @@ def make_list(tmp_path: Path, own: Any = None, supervision: str = "bounds", **co
 
 
 def check_bounds_of(datalist: dict[str, Any], target_ids: Sequence[int] = (0, 1)) -> None:
-    check_used_data(datalist, [0, 1], target_ids, sections=["training"], by_mark=True)
+    check_used_data(datalist, ClassMap([0, 1], target_ids), sections=["training"], by_mark=True)
 
 
 @pytest.mark.parametrize(

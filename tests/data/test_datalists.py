@@ -15,13 +15,9 @@ from hypothesis import strategies as st
 from sizeloss_monai.datalist import load_datalist, make_datalist, open_datalist, save_datalist
 from sizeloss_monai.datalist.layouts import (
     LAYOUTS,
-    acdc_items,
-    decathlon_items,
     detect_layout,
-    folder_items,
-    promise12_items,
+    find_items,
     set_patients,
-    vertebral_items,
 )
 from sizeloss_monai.datalist.lists import SECTIONS, parse_datalist, split_patients
 from sizeloss_monai.errors import DataError
@@ -66,7 +62,7 @@ def make_decathlon(root: Path, entries: list, **extra) -> Path:
 def test_acdc(tmp_path: Path) -> None:
     make_acdc(tmp_path)
     (tmp_path / "patient041" / "Info.cfg").write_text("ED: 1\nES: 12\nGroup: NOR\nHeight: 180.0\n")
-    items = acdc_items(tmp_path)
+    items = find_items(tmp_path, "acdc")
     assert len(items) == 12
     assert items[0] == {
         "case": "patient001_frame01",
@@ -76,13 +72,16 @@ def test_acdc(tmp_path: Path) -> None:
         "group": "DCM",
     }
     assert [item.get("group") for item in items[::2]] == ["DCM", "HCM", "NOR", "NOR", "RV", None]
-    assert acdc_items(tmp_path, weak_labels=True)[0]["weak_label"] == "patient001/patient001_frame01_scribble.nii.gz"
+    assert (
+        find_items(tmp_path, "acdc", weak_labels=True)[0]["weak_label"]
+        == "patient001/patient001_frame01_scribble.nii.gz"
+    )
 
 
 def test_acdc_in_the_parent_folder(tmp_path: Path) -> None:
     make_acdc(tmp_path / "training")
     touch(tmp_path, "testing/patient150/patient150_frame01.nii.gz")
-    items = acdc_items(tmp_path)
+    items = find_items(tmp_path, "acdc")
     assert len(items) == 12
     assert items[0]["image"] == "training/patient001/patient001_frame01.nii.gz"
     assert detect_layout(tmp_path) == detect_layout(tmp_path / "training") == "acdc"
@@ -90,7 +89,7 @@ def test_acdc_in_the_parent_folder(tmp_path: Path) -> None:
 
 def test_promise12(tmp_path: Path) -> None:
     touch(tmp_path, "Case00.mhd", "Case00.zraw", "Case00_segmentation.mhd", "Case00_segmentation.zraw", "Case01.mhd")
-    assert promise12_items(tmp_path) == [
+    assert find_items(tmp_path, "promise12") == [
         {"case": "Case00", "patient": "Case00", "image": "Case00.mhd", "label": "Case00_segmentation.mhd"},
         {"case": "Case01", "patient": "Case01", "image": "Case01.mhd"},
     ]
@@ -102,7 +101,9 @@ def test_promise12(tmp_path: Path) -> None:
 def test_vertebral(tmp_path: Path, folders: tuple[str, str], extension: str) -> None:
     image, label = f"{folders[0]}Img_01{extension}", f"{folders[1]}Img_01_Labels{extension}"
     touch(tmp_path, image, label)
-    assert vertebral_items(tmp_path) == [{"case": "Img_01", "patient": "Img_01", "image": image, "label": label}]
+    assert find_items(tmp_path, "vertebral") == [
+        {"case": "Img_01", "patient": "Img_01", "image": image, "label": label}
+    ]
     assert detect_layout(tmp_path) == "vertebral"
 
 
@@ -113,11 +114,11 @@ def test_decathlon(tmp_path: Path) -> None:
         {"image": "./imagesTr/a_1.nii.gz", "label": "./labelsTr/a_1.nii.gz", "weak_label": "./w.nii.gz"},
     ]
     make_decathlon(tmp_path, entries, numTraining=2)
-    first, second = decathlon_items(tmp_path)
+    first, second = find_items(tmp_path, "decathlon")
     expected = {"case": "a_1", "patient": "a_1", "image": "imagesTr/a_1.nii.gz", "label": "labelsTr/a_1.nii.gz"}
     assert first == expected
     assert second["size_bounds"] == {"1": [1, 2]}
-    assert decathlon_items(tmp_path, weak_labels=True)[0] == {**expected, "weak_label": "w.nii.gz"}
+    assert find_items(tmp_path, "decathlon", weak_labels=True)[0] == {**expected, "weak_label": "w.nii.gz"}
     datalist = make_datalist(tmp_path, num_validation=1)
     assert datalist["layout"] == "decathlon"
     assert datalist["name"] == "Task"
@@ -128,7 +129,7 @@ def test_decathlon(tmp_path: Path) -> None:
 def test_decathlon_number_of_cases(tmp_path: Path) -> None:
     make_decathlon(tmp_path, [{"image": "imagesTr/a.nii.gz", "label": "labelsTr/a.nii.gz"}], numTraining=3)
     with pytest.warns(UserWarning, match="numTraining=3 but lists 1"):
-        decathlon_items(tmp_path)
+        find_items(tmp_path, "decathlon")
 
 
 def test_decathlon_broken_json(tmp_path: Path) -> None:
@@ -141,17 +142,17 @@ def test_decathlon_broken_json(tmp_path: Path) -> None:
 @pytest.mark.parametrize("weak", ["_weak_label", "_scribble"])
 def test_folder_by_suffix(tmp_path: Path, suffix: str, weak: str) -> None:
     touch(tmp_path, "x.nii.gz", f"x{suffix}.nrrd", f"x{weak}.nii", "y.mha", ".z.nii.gz", "readme.txt")
-    assert folder_items(tmp_path, weak_labels=True) == [
+    assert find_items(tmp_path, "folder", weak_labels=True) == [
         {"case": "x", "patient": "x", "image": "x.nii.gz", "label": f"x{suffix}.nrrd", "weak_label": f"x{weak}.nii"},
         {"case": "y", "patient": "y", "image": "y.mha"},
     ]
-    assert "weak_label" not in folder_items(tmp_path)[0]
+    assert "weak_label" not in find_items(tmp_path, "folder")[0]
     assert detect_layout(tmp_path) == "folder"
 
 
 def test_folder_with_sub_folders(tmp_path: Path) -> None:
     touch(tmp_path, "images/x.nii.gz", "labels/x.nii.gz", "weak_labels/x_scribble.nii.gz", "images/p_seg.nii.gz")
-    p_seg, x = folder_items(tmp_path, weak_labels=True)
+    p_seg, x = find_items(tmp_path, "folder", weak_labels=True)
     assert p_seg == {"case": "p_seg", "patient": "p_seg", "image": "images/p_seg.nii.gz"}
     assert (x["label"], x["weak_label"]) == ("labels/x.nii.gz", "weak_labels/x_scribble.nii.gz")
 
@@ -181,12 +182,12 @@ def test_cases_without_annotation_are_for_training(seed: int, num_annotated: int
 )
 def test_folder_errors(tmp_path: Path, files: list[str], message: str) -> None:
     with pytest.raises(DataError, match=message):
-        folder_items(touch(tmp_path, *files))
+        find_items(touch(tmp_path, *files), "folder")
 
 
 def test_several_labels_of_a_case(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     # a warning, no longer an error: a mask that a program wrote beside the scan must not stop a whole folder
-    (item,) = folder_items(touch(tmp_path, "x.nii.gz", "x_gt.nii.gz", "x_seg.nii.gz", "x-mask.nrrd"))
+    (item,) = find_items(touch(tmp_path, "x.nii.gz", "x_gt.nii.gz", "x_seg.nii.gz", "x-mask.nrrd"), "folder")
     assert item["label"] == "x_gt.nii.gz"
     (record,) = caplog.records
     assert record.levelname == "WARNING"
@@ -196,23 +197,27 @@ def test_several_labels_of_a_case(tmp_path: Path, caplog: pytest.LogCaptureFixtu
 
 def test_patient_pattern(tmp_path: Path) -> None:
     touch(tmp_path, "p1_ED.nii", "p1_ES.nii", "p2_ED.nii")
-    assert [item["patient"] for item in folder_items(tmp_path, patient_pattern=r"^(p\d)_")] == ["p1", "p1", "p2"]
-    assert [item["patient"] for item in folder_items(tmp_path, patient_pattern=r"^p\d")] == ["p1", "p1", "p2"]
+    assert [item["patient"] for item in find_items(tmp_path, "folder", patient_pattern=r"^(p\d)_")] == [
+        "p1",
+        "p1",
+        "p2",
+    ]
+    assert [item["patient"] for item in find_items(tmp_path, "folder", patient_pattern=r"^p\d")] == ["p1", "p1", "p2"]
     with pytest.raises(DataError, match="does not match p2_ED"):
-        set_patients(folder_items(tmp_path), "p1")
-    with pytest.raises(DataError, match="no regular expression"):
-        set_patients(folder_items(tmp_path), "(")
+        set_patients(find_items(tmp_path, "folder"), "p1")
+    with pytest.raises(DataError, match="not a regular expression"):
+        set_patients(find_items(tmp_path, "folder"), "(")
 
 
-@pytest.mark.parametrize("builder", [layout.items for layout in LAYOUTS.values()])
-def test_builders_without_cases(tmp_path: Path, builder) -> None:
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_layouts_without_cases(tmp_path: Path, layout) -> None:
     with pytest.raises(DataError, match="is not a folder"):
-        builder(tmp_path / "nothing")
+        find_items(tmp_path / "nothing", layout)
     (tmp_path / "empty").mkdir()
     with pytest.raises(DataError, match="is empty"):
-        builder(tmp_path / "empty")
+        find_items(tmp_path / "empty", layout)
     with pytest.raises(DataError, match="expected"):
-        builder(touch(tmp_path, "readme.txt"))
+        find_items(touch(tmp_path, "readme.txt"), layout)
 
 
 def test_detect_layout_errors(tmp_path: Path) -> None:
@@ -338,8 +343,8 @@ def test_load_a_foreign_list(tmp_path: Path) -> None:
     [
         (None, "No such file"),
         ("{", "not valid JSON"),
-        ("[]", "no data list"),
-        ('{"name": "x"}', "no data list"),
+        ("[]", "is not a data list"),
+        ('{"name": "x"}', "is not a data list"),
         ('{"training": {}}', "data list, key 'training': found {}, expected a list of cases"),
         ('{"training": [{"label": "a"}]}', r"case 'training\[0\]', key 'image': found no 'image' in"),
         ('{"training": [1]}', r"case 'training\[0\]', key 'image': found no 'image' in 1, expected a file"),

@@ -8,7 +8,7 @@ import SimpleITK as sitk  # noqa: N813
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from monai.data import MetaTensor
-from monai.transforms import LoadImage
+from monai.transforms import LoadImage, Spacing
 from scipy.spatial.transform import Rotation
 
 from sizeloss_monai.data import SimpleITKReader
@@ -69,6 +69,33 @@ def test_slices_are_those_of_training(spacing: list[float], angles: tuple[float,
     grid = Grid.of((4, 5, 6), affine)
     assert grid is not None
     assert moved.shape[-1] == grid.shape[through_plane_axis(grid.spacing)]
+
+
+@given(
+    spacing=st.tuples(*[st.floats(0.5, 12)] * 3),
+    angles=ANGLES,
+    mirrored=st.booleans(),
+    digits=st.sampled_from([None, 7, 6, 4, 2]),
+)
+def test_rounding_moves_no_pixels(spacing: tuple, angles: tuple, mirrored: bool, digits: int | None) -> None:
+    # MONAI's Spacing puts the first pixel on the first voxel, or the middle of the image on the middle of the scan,
+    # by whether axes are at right angles to the last bit
+    affine = affine_of(spacing, angles, mirrored)
+    rounded = affine.astype(np.float32) if digits is None else np.round(affine, digits)
+    grid = Grid.of(SHAPE, rounded)
+    assert grid is not None
+    scan = MetaTensor(np.zeros((1, *SHAPE)), affine=grid.at_right_angles().affine)
+    first = Spacing((1.3, 1.7, -1))(scan).affine[:3, 3]
+    np.testing.assert_allclose(first, affine[:3, 3], atol=1e-2)
+
+
+def test_grids_that_lean_stay_as_they_are() -> None:
+    affine = affine_of((1, 1, 8), (0, 0, 0))
+    affine[1, 2] = 2
+    grid = Grid.of((60, 50, 9), affine)
+    assert grid is not None
+    assert grid.leans
+    assert grid.at_right_angles() is grid
 
 
 @pytest.mark.parametrize("affine", [np.zeros((4, 4)), np.full((4, 4), np.nan), np.eye(3)])

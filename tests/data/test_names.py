@@ -7,6 +7,7 @@ import logging
 import os
 import re
 import unicodedata
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -15,7 +16,7 @@ from sizeloss_monai.cli.main import main
 from sizeloss_monai.data import find_scans
 from sizeloss_monai.data.names import existing_path, read_folder, unused_lines
 from sizeloss_monai.datalist import load_datalist, make_datalist, open_datalist, unused_files
-from sizeloss_monai.datalist.layouts import LAYOUTS, detect_layout
+from sizeloss_monai.datalist.layouts import detect_layout, find_items
 from sizeloss_monai.errors import DataError
 
 COMPOSED, DECOMPOSED = (unicodedata.normalize(form, "é") for form in ("NFC", "NFD"))
@@ -30,7 +31,7 @@ def touch(root: Path, *names: str) -> Path:
 
 def reasons(root: Path, layout: str = "folder", weak_labels: bool = False) -> dict[str, str]:
     """The reason of every file that a layout does not use."""
-    items = LAYOUTS[layout].items(root, weak_labels=weak_labels)
+    items = find_items(root, layout, weak_labels)
     return {file.name: file.reason for file in unused_files(root, items, layout)}
 
 
@@ -86,7 +87,12 @@ def test_files_that_are_not_used(tmp_path: Path, name: str, caplog: pytest.LogCa
 def test_a_folder_of_one_file_that_cannot_be_used(tmp_path: Path, name: str) -> None:
     make, reason = NOT_USED[name]
     make(tmp_path / name)
-    for call in (find_scans, detect_layout, LAYOUTS["folder"].items, LAYOUTS["promise12"].items):
+    for call in (
+        find_scans,
+        detect_layout,
+        partial(find_items, layout="folder"),
+        partial(find_items, layout="promise12"),
+    ):
         with pytest.raises(DataError, match="found") as error:
             call(tmp_path)
         assert reason in str(error.value)
@@ -111,7 +117,7 @@ def test_annotations_beside_scans(tmp_path: Path, word: str, separator: str) -> 
     name = f"1.2.A{separator}{word}.NRRD"
     touch(tmp_path, "1.2.A.NII.GZ", name)
     assert [item["case"] for item in find_scans(tmp_path)] == ["1.2.A"]
-    (item,) = LAYOUTS["folder"].items(tmp_path)
+    (item,) = find_items(tmp_path, "folder")
     assert (item["case"], item["label"]) == ("1.2.A", name)
 
 
@@ -119,7 +125,7 @@ def test_annotations_beside_scans(tmp_path: Path, word: str, separator: str) -> 
 def test_weak_labels_beside_scans(tmp_path: Path, ending: str) -> None:
     touch(tmp_path, "a.nii.gz", f"a{ending}.nrrd")
     assert len(find_scans(tmp_path)) == 1
-    (item,) = LAYOUTS["folder"].items(tmp_path, weak_labels=True)
+    (item,) = find_items(tmp_path, "folder", weak_labels=True)
     assert item["weak_label"] == f"a{ending}.nrrd"
     assert reasons(tmp_path) == {f"a{ending}.nrrd": "weak labels, which were not asked for"}
 
@@ -129,7 +135,7 @@ def test_annotations_that_name_no_scan(tmp_path: Path, name: str) -> None:
     touch(tmp_path, "a.nii.gz", name)
     assert [item["case"] for item in find_scans(tmp_path)] == ["a"]
     with pytest.raises(DataError, match=f"labels without an image: {name}"):
-        LAYOUTS["folder"].items(tmp_path)
+        find_items(tmp_path, "folder")
 
 
 @pytest.mark.parametrize(
@@ -146,7 +152,7 @@ def test_annotations_that_begin_or_go_on_otherwise(tmp_path: Path, scan: str, an
 
 def test_annotations_of_a_scan_named_like_an_annotation(tmp_path: Path) -> None:
     touch(tmp_path, "images/p_seg.nii", "labels/p_seg_gt.nii", "images/p_seg_scribble.nii", "labels/p_seg.nrrd")
-    (item,) = LAYOUTS["folder"].items(tmp_path, weak_labels=True)
+    (item,) = find_items(tmp_path, "folder", weak_labels=True)
     assert (item["case"], item["label"]) == ("p_seg", "labels/p_seg.nrrd")
     assert item["weak_label"] == "images/p_seg_scribble.nii"
     assert reasons(tmp_path, weak_labels=True) == {"labels/p_seg_gt.nii": "another label of a case"}
@@ -224,7 +230,7 @@ def test_decathlon_entries_that_are_no_paths(tmp_path: Path, image) -> None:
 
 def test_long_lists_are_cut(tmp_path: Path) -> None:
     touch(tmp_path, "a.nii.gz", *(f"{i:03d}.minc" for i in range(300)), *(f"sub/{i}.nii" for i in range(1100)))
-    unknown, folder = unused_lines(unused_files(tmp_path, LAYOUTS["folder"].items(tmp_path), "folder"))
+    unknown, folder = unused_lines(unused_files(tmp_path, find_items(tmp_path, "folder"), "folder"))
     assert "(300): 000.minc, 001.minc" in unknown
     assert unknown.endswith("009.minc and 290 more")
     assert folder.endswith("sub/ (more than 1000 files)")
@@ -256,7 +262,7 @@ def test_the_tutorial_says_what_is_said(tmp_path: Path) -> None:
     for files, _ in rows:
         for name in re.findall("`([^`]+)`", files):
             NOT_USED.get(name, (Path.touch, ""))[0](tmp_path / name)
-    lines = unused_lines(unused_files(tmp_path, LAYOUTS["folder"].items(tmp_path), "folder"))
+    lines = unused_lines(unused_files(tmp_path, find_items(tmp_path, "folder"), "folder"))
     assert sorted(said.strip("`") for _, said in rows) == sorted(lines)
 
 
@@ -281,7 +287,7 @@ def test_a_name_that_is_no_text(tmp_path: Path, capsys: pytest.CaptureFixture) -
 def test_names_in_another_unicode_form_match(tmp_path: Path, image: str, label: str, folders: tuple) -> None:
     images, labels, ending = folders
     touch(tmp_path, f"{images}{image}.nii.gz", f"{labels}{label}{ending}.nii.gz")
-    (item,) = LAYOUTS["folder"].items(tmp_path)
+    (item,) = find_items(tmp_path, "folder")
     assert item["case"] == COMPOSED
     assert (tmp_path / item["image"]).is_file()
     assert (tmp_path / item["label"]).is_file()
@@ -295,7 +301,7 @@ def test_scans_of_one_name_in_two_unicode_forms(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="several scans of that name"):
         find_scans(tmp_path)
     with pytest.raises(DataError, match="is there twice"):
-        LAYOUTS["folder"].items(tmp_path)
+        find_items(tmp_path, "folder")
 
 
 def test_lists_whose_paths_have_another_unicode_form(tmp_path: Path) -> None:
@@ -306,7 +312,7 @@ def test_lists_whose_paths_have_another_unicode_form(tmp_path: Path) -> None:
     assert Path(datalist["training"][0]["image"]).is_file()
     assert datalist["training"][0]["case"] == COMPOSED
     (root / "dataset.json").write_text(json.dumps(sections | {"training": [{"image": f"{COMPOSED}.nii.gz"}]}))
-    (item,) = LAYOUTS["decathlon"].items(tmp_path / COMPOSED)
+    (item,) = find_items(tmp_path / COMPOSED, "decathlon")
     assert (root / item["image"]).is_file()
     assert make_datalist(tmp_path / COMPOSED, num_validation=0)["layout"] == "decathlon"
     assert find_scans(tmp_path / COMPOSED / f"{COMPOSED}.nii.gz")[0]["case"] == COMPOSED

@@ -64,5 +64,5 @@ def test_two_scans_of_a_name_are_both_named(tmp_path: Path) -> None:
 
 
 def test_a_pattern_is_of_names(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match=r"pattern must be of file names, .*, got '\*/a\.nii'"):
+    with pytest.raises(DataError, match=r"pattern must match file names, .*, got '\*/a\.nii'"):
         find_scans(touch(tmp_path, "a.nii"), "*/a.nii")

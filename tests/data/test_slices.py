@@ -169,10 +169,10 @@ def test_mismatch_is_raised_when_the_data_set_is_made():
         SliceDataset([volume], lambda item: item, progress=False)
 
 
-def test_by_volume_a_batch_is_whole_volumes():
+def test_per_volume_a_batch_is_whole_volumes():
     depths = [3, 5, 2]
     items = [{"image": torch.full((1, 4, 4, depth), float(depth)), "case": str(depth)} for depth in depths]
-    dataset = SliceDataset(items, lambda item: item, lambda item: {**item, "seen": 1}, progress=False, by_volume=True)
+    dataset = SliceDataset(items, lambda item: item, lambda item: {**item, "seen": 1}, progress=False, per="volume")
     assert len(dataset) == 3
     batch = next(iter(DataLoader(dataset, batch_size=2)))
     assert batch["image"].shape == (8, 1, 4, 4)
@@ -181,6 +181,6 @@ def test_by_volume_a_batch_is_whole_volumes():
     assert batch["volume"].tolist() == [first] * 3 + [second] * 5
     assert batch["slice"].tolist() == [0, 1, 2, 0, 1, 2, 3, 4]
     assert batch["seen"].tolist() == [1] * 8
-    plain = SliceDataset(items, lambda item: item, progress=False, by_volume=True)
+    plain = SliceDataset(items, lambda item: item, progress=False, per="volume")
     assert len({item["volume"] for item in plain[2]}) == 1
     assert plain[2][0]["volume"] != plain[2][0]["volume"], "two draws of a volume are two volumes"

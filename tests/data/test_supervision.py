@@ -54,12 +54,12 @@ def test_only_full():
 
 @pytest.mark.parametrize("num_full", [-1, 21])
 def test_not_as_many(num_full):
-    with pytest.raises(DataError, match=f"between 0 and the number of weak cases, 20, found {num_full}"):
+    with pytest.raises(DataError, match=f"num_full must lie in 0\\.\\.20, the number of weak cases, got {num_full}"):
         mark_supervision(ITEMS, num_full)
 
 
 def test_unknown_mark():
-    with pytest.raises(DataError, match=r"full, weak, tags, found other marks: p0_0 \('Full'\)"):
+    with pytest.raises(DataError, match=r"full, weak, tags, got other marks: p0_0 \('Full'\)"):
         mark_supervision([{**ITEMS[0], "supervision": "Full"}])
 
 

@@ -19,8 +19,6 @@ from pydicom import Dataset
 from pydicom.config import disable_value_validation
 from pydicom.datadict import dictionary_VR, tag_for_keyword
 from pydicom.dataelem import RawDataElement
-from pydicom.filebase import DicomBytesIO
-from pydicom.filewriter import write_dataset
 from pydicom.tag import Tag
 from pydicom.uid import NuclearMedicineImageStorage, SecondaryCaptureImageStorage
 
@@ -36,7 +34,7 @@ from sizeloss_monai.dicom import (
     unused_files,
 )
 from sizeloss_monai.errors import DataError
-from tests.support.dicom_series import some_pixels, write_series
+from tests.support.dicom_series import some_pixels, strip_preamble, write_series
 
 ARRAY = some_pixels(5, 12, 10)
 MASK = (np.arange(600).reshape(10, 12, 5) % 3 == 0).astype(np.uint8)
@@ -139,6 +137,10 @@ USABLE: dict[str, Change] = {
     "thickness of zero": setting(SliceThickness=0),
     "thickness with its unit": raw(SliceThickness=b"8 mm"),
     "spacing between slices that is wrong": setting(SpacingBetweenSlices=2),
+    **{
+        f"spacing between slices of {text}": raw(SpacingBetweenSlices=text.encode())
+        for text in ("0", "0.0000", "-8", "1e-9", "nan", "x", "")
+    },
     "age, weight and size": raw(PatientAge=b"45", PatientWeight=b"80 kg", PatientSize=b"1.7500000000000000001"),
     "dates": raw(StudyDate=b"2012.01.02", StudyTime=b"10:11:12", PatientBirthDate=b"1970-01-02"),
     "ranges of dates": raw(StudyDate=b"20120101-20120102", StudyTime=b"101112-", PatientBirthDate=b"00000000"),
@@ -282,21 +284,11 @@ def test_one_line(tmp_path, name):
     assert not re.search("Doe|secret-7", str(err.value))
 
 
-def strip(path: Path, implicit: bool = True) -> None:
-    """Leave of a file the data set alone."""
-    plain = Dataset()
-    plain.update(pydicom.dcmread(path))
-    buffer = DicomBytesIO()
-    buffer.is_little_endian, buffer.is_implicit_VR = True, implicit
-    write_dataset(buffer, plain)
-    path.write_bytes(buffer.getvalue())
-
-
 @pytest.mark.parametrize("implicit", [True, False])
 @pytest.mark.parametrize("name", ["4.dcm", "IM0004"])
 def test_file_without_preamble_is_read(tmp_path, implicit, name):
     folder = make(tmp_path / "series")
-    strip(folder / "4.dcm", implicit)
+    strip_preamble(folder / "4.dcm", implicit)
     (folder / "4.dcm").rename(folder / name)
     segment(folder, tmp_path / "seg.dcm")
     assert errors_of(tmp_path / "seg.dcm") == []
@@ -308,7 +300,7 @@ def test_file_without_preamble_is_read(tmp_path, implicit, name):
 def test_cut_file_is_never_left_out(tmp_path, share, name, preamble):
     folder = make(tmp_path / "series")
     if not preamble:
-        strip(folder / "4.dcm")
+        strip_preamble(folder / "4.dcm")
     data = (folder / "4.dcm").read_bytes()
     (folder / "4.dcm").unlink()
     (folder / name).write_bytes(data[: int(share * len(data))])

@@ -17,7 +17,7 @@ from sizeloss_monai.bundle import ConfigError, OutputDirError
 from sizeloss_monai.cli.main import main
 from sizeloss_monai.dicom import BundleDescription, DicomSegmenter, read_instances, read_volume, split_phases
 from sizeloss_monai.errors import DataError
-from sizeloss_monai.phantoms.cine import make_cine_phantom
+from sizeloss_monai.phantoms import make_cine_phantom
 from tests.support import ROOT
 from tests.support.bundle_runs import CINE, make_workflow
 from tests.support.dicom_series import NORMAL, write_series

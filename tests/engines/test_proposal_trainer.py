@@ -169,7 +169,7 @@ def test_a_network_that_diverged_stops_the_training_in_one_line(value):
     with torch.no_grad():
         trainer.network[2].bias[1] = value
     with pytest.raises(
-        NonFiniteLogitsError, match=r"^logits must be finite, found .* lower the learning rate, or .* amp\.$"
+        NonFiniteLogitsError, match=r"^logits must be finite, got .* lower the learning rate, or .* amp\.$"
     ):
         trainer.run()
     assert trainer.state.iteration == 1

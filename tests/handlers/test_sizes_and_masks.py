@@ -28,6 +28,7 @@ from monai.transforms import (
 from skimage.measure import label as skimage_label
 
 from sizeloss_monai.data.components import component_sizes
+from sizeloss_monai.datalist import ClassMap
 from sizeloss_monai.errors import DataError
 from sizeloss_monai.handlers import MasksSaver, SizesSaver
 from sizeloss_monai.handlers.savers import bounds_in_ml, touched_faces
@@ -36,7 +37,7 @@ from sizeloss_monai.sizes.bounds import SizeBounds
 from sizeloss_monai.sizes.table import SizeRow, read_sizes
 from sizeloss_monai.transforms import ThroughPlaneLastd
 
-IDS = {"label_ids": [0, 1, 2, 3], "target_ids": [0, 1, 0, 2]}
+IDS = {"classes": ClassMap([0, 1, 2, 3], [0, 1, 0, 2])}
 AFFINE = make_affine((2.0, 2.5, 8.0), seed=3)
 VOXEL_ML = 2.0 * 2.5 * 8.0 / 1000
 
@@ -245,7 +246,7 @@ def evaluate(datalist: dict[str, Any], folder: Path) -> None:
         ]
     )
     items = [{key: item[key] for key in ("case", "image")} for item in datalist["validation"]]
-    given_list = (str(folder), datalist, [0, 1], [0, 1])
+    given_list = (str(folder), datalist, ClassMap.identity(2))
     SupervisedEvaluator(
         device=torch.device("cpu"),
         val_data_loader=DataLoader(Dataset(items, preprocessing), batch_size=1),
@@ -280,5 +281,5 @@ def test_masks_lie_on_the_grids_of_their_scans(scans: dict[str, Any], tmp_path: 
 @pytest.mark.parametrize("case", ["../a", "a/b", "a\\b", ""])
 def test_a_case_whose_name_no_file_can_have(tmp_path: Path, case: str) -> None:
     with pytest.raises(DataError, match="key 'case'"):
-        MasksSaver(str(tmp_path / "new"), {"validation": [{"case": case, "image": "x"}]}, [0, 1], [0, 1])
+        MasksSaver(str(tmp_path / "new"), {"validation": [{"case": case, "image": "x"}]}, ClassMap.identity(2))
     assert not (tmp_path / "new").exists()

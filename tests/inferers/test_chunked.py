@@ -97,7 +97,7 @@ def test_running_statistics_are_those_of_one_pass_over_each_chunk():
 
 
 def test_chunk_size_is_positive():
-    with pytest.raises(ValueError, match="chunk_size must be >= 1, found 0"):
+    with pytest.raises(ValueError, match="chunk_size must be >= 1, got 0"):
         ChunkedInferer(0)
 
 

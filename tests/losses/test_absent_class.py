@@ -78,13 +78,13 @@ def test_autocast_and_meta_tensors():
 
 
 def test_wrong_shapes():
-    with pytest.raises(ValueError, match=r"bounds must have shape \[2, 2, 2\], found \[2, 3, 2\]"):
+    with pytest.raises(ValueError, match=r"bounds must have shape \[2, 2, 2\], got \[2, 3, 2\]"):
         AbsentClassLoss()(torch.zeros(2, 2, 4, 4), torch.zeros(2, 3, 2))
-    with pytest.raises(ValueError, match="two classes"):
+    with pytest.raises(ValueError, match="two channels"):
         AbsentClassLoss()(torch.zeros(2, 1, 4, 4), torch.zeros(2, 1, 2))
 
 
 @pytest.mark.parametrize("pair", [(math.nan, 0.0), (0.0, math.nan)])
 def test_a_bound_that_is_nan_is_refused(pair):
-    with pytest.raises(ValueError, match="bounds must not be NaN, found"):
+    with pytest.raises(ValueError, match="bounds must not be NaN, got"):
         AbsentClassLoss()(torch.zeros(1, 2, 4, 4), torch.tensor([[FREE, pair]]))

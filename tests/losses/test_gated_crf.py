@@ -245,9 +245,9 @@ def test_wrong_kernels(kernels, message):
 
 def test_wrong_input():
     logits, image, spacing = random_case((6, 5))
-    with pytest.raises(ValueError, match=r"image must have shape \[2, K, 6, 5\], found \[1, 1, 6, 5\]"):
+    with pytest.raises(ValueError, match=r"image must have shape \[2, K, 6, 5\], got \[1, 1, 6, 5\]"):
         GatedCRFLoss()(logits, image[:1])
-    with pytest.raises(ValueError, match=r"spacing must have shape \[2, 2\], found \[2\]"):
+    with pytest.raises(ValueError, match=r"spacing must have shape \[2, 2\], got \[2\]"):
         GatedCRFLoss()(logits, image, spacing[:, 0])
     with pytest.raises(ValueError, match="spatial axes"):
         GatedCRFLoss()(torch.zeros(1, 2, 2, 2, 2, 2), torch.zeros(1, 1, 2, 2, 2, 2))

@@ -226,5 +226,5 @@ def test_per_item_means_do_not_drown_a_few_annotated_voxels():
 
 
 def test_per_item_needs_the_mean():
-    with pytest.raises(ValueError, match="per_item goes with reduction 'mean' only, found 'sum'"):
+    with pytest.raises(ValueError, match="reduction must be 'mean' with per_item, got 'sum'"):
         PartialCrossEntropyLoss(reduction="sum", per_item=True)

@@ -100,7 +100,7 @@ def test_meta_tensors():
 
 
 def test_wrong_shapes():
-    with pytest.raises(ValueError, match=r"expected \[2, 1, 4, 4\], found \[2, 3, 4, 4\]"):
+    with pytest.raises(ValueError, match=r"shape \[2, 1, 4, 4\], got \[2, 3, 4, 4\]"):
         PartialDiceLoss()(torch.zeros(2, 3, 4, 4), torch.zeros(2, 3, 4, 4))
-    with pytest.raises(ValueError, match="two classes"):
+    with pytest.raises(ValueError, match="two channels"):
         PartialDiceLoss()(torch.zeros(2, 1, 4, 4), torch.zeros(2, 1, 4, 4))

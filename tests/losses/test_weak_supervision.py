@@ -105,7 +105,7 @@ def test_nothing_annotated_leaves_the_constraint():
 def test_missing_target_is_named():
     logits, targets = make_batch()
     del targets["size_bounds"]
-    with pytest.raises(KeyError, match=r"'size' needs the target 'size_bounds'.*weak_label"):
+    with pytest.raises(KeyError, match=r"'size': expected the target 'size_bounds', found .*weak_label"):
         make_loss()(logits, targets)
 
 
@@ -155,5 +155,5 @@ def test_a_term_may_take_several_targets():
     bounds = torch.tensor([[(0.0, INF), (1.0, 6.0)]]).expand(2, 2, 2)
     assert loss(logits, {"size_bounds": bounds, "volume": torch.tensor([0, 1])}).item() == 8
     assert loss(logits, {"size_bounds": bounds, "volume": torch.tensor([0, 0])}).item() == 16
-    with pytest.raises(KeyError, match="needs the target 'volume'"):
+    with pytest.raises(KeyError, match="expected the target 'volume'"):
         loss(logits, {"size_bounds": bounds})

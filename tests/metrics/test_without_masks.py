@@ -112,7 +112,7 @@ def test_nothing_annotated_at_all_is_nan_not_zero():
 
 
 def test_annotated_dice_refuses_one_hot_annotation():
-    with pytest.raises(ValueError, match=r"y must hold class ids, shape \[1, 1, 4, 4\], found \[1, 2, 4, 4\]"):
+    with pytest.raises(ValueError, match=r"y must hold class ids, shape \[1, 1, 4, 4\], got \[1, 2, 4, 4\]"):
         AnnotatedDiceMetric()(torch.zeros(1, 2, 4, 4), torch.zeros(1, 2, 4, 4))
 
 
@@ -208,9 +208,9 @@ def test_no_bounds_at_all_are_nan_not_kept():
 @pytest.mark.parametrize(
     ("per", "shape", "message"),
     [
-        ("volume", (1, 2), r"bounds must have shape \[1, 2, 2\] or \[1, 2, 2, 3\], found \[1, 2\]"),
-        ("volume", (1, 2, 2, 4), "found .1, 2, 2, 4"),
-        ("slice", (1, 2, 2), r"bounds must have shape \[1, 2, 2, 3\], found \[1, 2, 2\]"),
+        ("volume", (1, 2), r"bounds must have shape \[1, 2, 2\] or \[1, 2, 2, 3\], got \[1, 2\]"),
+        ("volume", (1, 2, 2, 4), "got .1, 2, 2, 4"),
+        ("slice", (1, 2, 2), r"bounds must have shape \[1, 2, 2, 3\], got \[1, 2, 2\]"),
     ],
 )
 def test_bounds_of_another_shape(per, shape, message):
@@ -379,5 +379,5 @@ def test_a_score_starts_anew():
 
 
 def test_negative_weights():
-    with pytest.raises(ValueError, match="weights must be >= 0, found size_weight -1"):
+    with pytest.raises(ValueError, match="size_weight and crf_weight must be >= 0, got -1"):
         WeakScoreMetric(size_weight=-1)

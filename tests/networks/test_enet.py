@@ -182,7 +182,7 @@ def test_missing_batch_dimension():
 @pytest.mark.parametrize(
     ("kwargs", "message"),
     [
-        ({"spatial_dims": 3}, "spatial_dims must be 2, got 3"),
+        ({"spatial_dims": 3}, "spatial_dims must be 2 for ENet, got 3"),
         ({"in_channels": 0}, "at least 1, got 0 and 2"),
         ({"out_channels": 0}, "at least 1, got 1 and 0"),
         ({"dropout": (0.1,)}, "two probabilities"),

@@ -130,7 +130,7 @@ def test_indivisible_size_is_named(spatial_dims, size):
 
 
 def test_missing_dimension():
-    with pytest.raises(ValueError, match="got 4 dimensions"):
+    with pytest.raises(ValueError, match=r"must have 5 dimensions .*, got 4"):
         FusionNet(3, channels=SMALL)(torch.rand(1, 8, 8, 8))
 
 

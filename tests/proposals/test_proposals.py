@@ -155,7 +155,7 @@ def test_wrong_input(solver, batch):
     for wrong in (logits[:, :1], logits.long(), logits[:, :, 0, 0]):
         with pytest.raises(ValueError, match="logits must be floating"):
             proposals(wrong, weak, bounds)
-    with pytest.raises(ValueError, match=r"classes must be distinct class ids in 0\.\.1"):
+    with pytest.raises(ValueError, match=r"classes must be at least one distinct class id in 0\.\.1"):
         LagrangianProposals(solver, classes=[2])(logits, weak, bounds)
     for value in (2, -1):
         weak[0, 0, 5, 5] = value
@@ -185,11 +185,11 @@ def test_logits_that_are_not_finite_are_refused(solver, channels, spatial, dtype
     weak = torch.full((2, 1, *spatial), 1 if annotated else 255)  # where annotated, the logits would not even be used
     bounds = torch.tensor([0.0, INF]).repeat(2, channels, 1)
     num_nan = sum(math.isnan(value) for _, _, value in bad)
-    found = f"found {num_nan} NaN and {len(bad) - num_nan} infinite values in the batch's items "
+    found = f"got {num_nan} NaN and {len(bad) - num_nan} infinite values in the batch's items "
     items = str(sorted(item for item, _, _ in bad))
     with torch.autocast("cpu", torch.bfloat16, enabled=autocast), pytest.raises(NonFiniteLogitsError) as error:
         LagrangianProposals(solver)(logits, weak, bounds)
-    assert str(error.value).startswith(f"logits must be finite, {found}{items}: ")
+    assert str(error.value).startswith(f"logits must be finite, {found}{items}. ")
     assert "lower the learning rate" in str(error.value)
     assert "\n" not in str(error.value)
 

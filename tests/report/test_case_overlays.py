@@ -52,7 +52,7 @@ def test_panels_of_a_case(tmp_path: Path) -> None:
     folder = write_evaluation(tmp_path / "run", tmp_path / "data")
     evaluation = read_evaluation(folder)
     results = {result.case: result for result in evaluation.cases}
-    figure = case_figure(results["good"], evaluation.target_ids)
+    figure = case_figure(results["good"], evaluation.classes)
     panels = [axes for axes in figure.axes if axes.images]
     notes = [axes.texts[0].get_text() for axes in panels]
     assert notes == ["slice 1", "slice 1", "slice 3", "slice 4"]
@@ -72,5 +72,5 @@ def test_an_empty_mask_shows_the_scan(tmp_path: Path) -> None:
     (blind,) = [result for result in evaluation.cases if result.case == "blind"]
     mask = nib.load(blind.mask)
     nib.save(nib.Nifti1Image(np.zeros(mask.shape, dtype=np.uint8), mask.affine), blind.mask)
-    figure = case_figure(blind, evaluation.target_ids)
+    figure = case_figure(blind, evaluation.classes)
     assert [axes.texts[0].get_text() for axes in figure.axes] == ["slice 3"]

@@ -272,7 +272,7 @@ BROKEN: dict[str, tuple[Broken, list[str]]] = {
         top(labels={"1": "organ", "2": "lesion"}),
         [
             "warning: data list, key 'labels': found no class named background among 1 (organ), 2 (lesion), expected "
-            "one, with the id that files have for it"
+            "one, with the id that files have"
         ],
     ),
     "unannotated is no id": (
@@ -282,8 +282,8 @@ BROKEN: dict[str, tuple[Broken, list[str]]] = {
     "unannotated is a class": (
         both(top(unannotated=0), everywhere("_weak_label.nii.gz", without(IGNORED, by=0))),
         [
-            "error: data list, key 'unannotated': found 0, which 'labels' say is 'background', expected an id that "
-            "is no class"
+            "error: data list, key 'unannotated': found 0, which 'labels' say is 'background', expected an id "
+            "other than those of classes"
         ],
     ),
     # annotations
@@ -291,7 +291,7 @@ BROKEN: dict[str, tuple[Broken, list[str]]] = {
         everywhere("_weak_label.nii.gz", without(IGNORED, by=0)),
         [
             "error: data list, key 'unannotated': found no voxel of id 255 (not annotated) in any 'weak_label', most "
-            "of whose voxels are 0, expected the id that files have where nobody annotated"
+            "of whose voxels are 0, expected the id of unannotated voxels in the files"
         ],
     ),
     "unannotated forgotten": (
@@ -302,7 +302,7 @@ BROKEN: dict[str, tuple[Broken, list[str]]] = {
         ),
         [
             "error: data list, key 'unannotated': found no voxel of id 255 (not annotated) in any 'weak_label', most "
-            "of whose voxels are 0, expected the id that files have where nobody annotated (datalist ... "
+            "of whose voxels are 0, expected the id of unannotated voxels in the files (datalist ... "
             '--unannotated 0, or "unannotated": 0 in the list)'
         ],
     ),

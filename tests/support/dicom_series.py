@@ -6,7 +6,9 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
-from pydicom import Dataset, FileMetaDataset
+from pydicom import Dataset, FileMetaDataset, dcmread
+from pydicom.filebase import DicomBytesIO
+from pydicom.filewriter import write_dataset
 from pydicom.uid import ExplicitVRLittleEndian, MRImageStorage, generate_uid
 
 ROW = np.array([0.6, 0.8, 0.0])  # oblique
@@ -62,6 +64,16 @@ def write_series(
                 name = str(instance.SOPInstanceUID).rsplit(".", 1)[-1]
                 instance.save_as(folder / name, enforce_file_format=True)
     return folder
+
+
+def strip_preamble(path: Path, implicit: bool = True) -> None:
+    """Leave of a file the data set alone."""
+    plain = Dataset()
+    plain.update(dcmread(path))
+    buffer = DicomBytesIO()
+    buffer.is_little_endian, buffer.is_implicit_VR = True, implicit
+    write_dataset(buffer, plain)
+    path.write_bytes(buffer.getvalue())
 
 
 def some_pixels(*shape: int) -> np.ndarray:

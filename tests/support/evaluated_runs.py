@@ -12,6 +12,7 @@ from ignite.engine import Engine
 from monai.data import MetaTensor
 from torch.utils.tensorboard import SummaryWriter
 
+from sizeloss_monai.datalist import ClassMap
 from sizeloss_monai.handlers import MasksSaver, SizesSaver
 from sizeloss_monai.phantoms import make_affine
 
@@ -84,7 +85,7 @@ def write_evaluation(run_dir: Path, data_dir: Path, section: str = "validation",
         datalist[section].append(item)
     engine = Engine(lambda engine, batch: [outputs[item["case"]] for item in batch])
     for handler in (SizesSaver, MasksSaver):
-        handler(str(folder), datalist, [0, 1, 4], [0, 1, 2]).attach(engine)
+        handler(str(folder), datalist, ClassMap([0, 1, 4], [0, 1, 2])).attach(engine)
     engine.run([[{"case": case}] for case in SHIFTS])
     if labels:
         (folder / "val_mean_dice_raw.csv").write_text("\n".join(["filename,class0,class1,mean", *lines]) + "\n")

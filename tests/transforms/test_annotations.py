@@ -89,7 +89,7 @@ def test_bounds_in_voxels_are_those_of_the_file(per: str, voxel: float) -> None:
 
 
 def test_whole_volumes_keep_one_pair() -> None:
-    bounds = bounds_of(item("volume", (20, 40)), slice_wise=False)
+    bounds = bounds_of(item("volume", (20, 40)), per="volume")
     torch.testing.assert_close(bounds, torch.tensor([[0.0, math.inf], [20.0, 40.0]]))
 
 

@@ -14,6 +14,7 @@ from monai.data import MetaTensor
 
 from sizeloss_monai.data.label_ids import LARGEST_ID, ROUNDING, whole_ids
 from sizeloss_monai.data.volumes import label_findings
+from sizeloss_monai.datalist import ClassMap
 from sizeloss_monai.errors import Place
 from sizeloss_monai.transforms import LabelIdsToClasses, LabelIdsToClassesd
 
@@ -28,7 +29,7 @@ def test_every_id_becomes_its_class(label_ids: list[int], data: Any, noise: floa
     target_ids = data.draw(st.lists(st.integers(0, 255), min_size=len(label_ids), max_size=len(label_ids)))
     places = np.array(data.draw(st.lists(st.integers(0, len(label_ids) - 1), min_size=8, max_size=8))).reshape(1, 2, 4)
     ids, expected = np.array(label_ids)[places], np.array(target_ids)[places]
-    to_classes = LabelIdsToClasses(label_ids, target_ids)
+    to_classes = LabelIdsToClasses(ClassMap(label_ids, target_ids))
     for values in (ids, ids.astype(np.int32), ids.astype(np.float32), ids + noise):
         for container in (
             values,
@@ -55,7 +56,7 @@ def test_the_check_accepts_what_training_maps_and_nothing_else(value: float) -> 
     label = MetaTensor(torch.tensor([0.0, value], dtype=torch.float32).reshape(1, 1, 1, 2))
     findings = label_findings(label, Place("a", "label"), label_ids, None)
     try:
-        classes = LabelIdsToClasses(label_ids, range(6))(label)
+        classes = LabelIdsToClasses(ClassMap(label_ids, range(6)))(label)
     except ValueError:
         assert findings
     else:
@@ -70,22 +71,30 @@ def test_the_check_accepts_what_training_maps_and_nothing_else(value: float) -> 
 def test_another_value_is_refused(value: float) -> None:
     item = {"case": "a", "label": torch.tensor([[0.0, value]]), "image": torch.zeros(1, 2)}
     with pytest.raises(ValueError, match=r"case 'a', key 'label': ids must be among \[0, 3\], got \["):
-        LabelIdsToClassesd("label", [0, 3], [0, 1])(item)
+        LabelIdsToClassesd("label", ClassMap([0, 3], [0, 1]))(item)
 
 
 def test_booleans_and_large_unsigned_ids() -> None:
-    assert LabelIdsToClasses([0, 1], [0, 2])(np.array([[True, False]])).tolist() == [[2, 0]]
-    assert LabelIdsToClasses([0, 65535], [0, 1])(np.array([[65535, 0]], np.uint16)).tolist() == [[1, 0]]
+    assert LabelIdsToClasses(ClassMap([0, 1], [0, 2]))(np.array([[True, False]])).tolist() == [[2, 0]]
+    assert LabelIdsToClasses(ClassMap([0, 65535], [0, 1]))(np.array([[65535, 0]], np.uint16)).tolist() == [[1, 0]]
 
 
-def test_the_first_of_two_equal_ids_counts_and_keys_may_be_missing() -> None:
-    transform = LabelIdsToClassesd(["label", "weak_label"], [1, 0, 0], [0, 1, 0], allow_missing_keys=True)
+def test_zero_is_background_in_a_mask_unless_it_is_a_class_and_keys_may_be_missing() -> None:
+    transform = LabelIdsToClassesd(["label", "weak_label"], ClassMap([1, 0], [0, 1]), allow_missing_keys=True)
     assert transform({"label": torch.tensor([[0, 1]])})["label"].tolist() == [[1, 0]]
+    assert LabelIdsToClasses(ClassMap([1, 2], [0, 1]))(torch.tensor([[0, 1, 2]])).tolist() == [[0, 0, 1]]
     with pytest.raises(KeyError):
-        LabelIdsToClassesd("label", [0], [0])({})
+        LabelIdsToClassesd("label", ClassMap([0], [0]))({})
+
+
+def test_unannotated_voxels_of_a_weak_label() -> None:
+    to_classes = LabelIdsToClasses(ClassMap([3, 1, 2], [0, 1, 2]), unannotated=0, ignore_index=250)
+    assert to_classes(torch.tensor([[0, 1, 2, 3]])).tolist() == [[250, 1, 2, 0]]
+    with pytest.raises(ValueError, match=r"ids must be among \[1, 3, 4\], got \[0\]"):
+        LabelIdsToClasses(ClassMap([3, 1], [0, 1]), unannotated=4)(torch.tensor([[0, 1]]))
 
 
 @pytest.mark.parametrize(("label_ids", "target_ids"), [([0, 1], [0]), ([0, 1], [0, 256]), ([0, 1], [0, -1])])
 def test_wrong_options(label_ids: list[int], target_ids: list[int]) -> None:
-    with pytest.raises(ValueError, match=r"target_ids must lie in 0\.\.255|zip\(\)"):
-        LabelIdsToClasses(label_ids, target_ids)
+    with pytest.raises(ValueError, match=r"target_ids must (lie in 0\.\.255|name a class for each)"):
+        ClassMap(label_ids, target_ids)

@@ -61,5 +61,5 @@ def test_the_item_given_is_not_changed():
 
 
 def test_unknown_mark():
-    with pytest.raises(ValueError, match="must be full, weak or tags, found 'none'"):
+    with pytest.raises(ValueError, match="must be full, weak or tags, got 'none'"):
         SupervisionToTargetsd()(make_item("none"))

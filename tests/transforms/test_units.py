@@ -68,7 +68,7 @@ def test_wrong_input() -> None:
         VoxelSize("image")
     with pytest.raises(TypeError, match="MetaTensor"):
         VoxelSize()(torch.zeros(1, 2, 2, 2))
-    with pytest.raises(ValueError, match=r"\[4, 4\], found \[3, 3\]"):
+    with pytest.raises(ValueError, match=r"\[4, 4\], got \[3, 3\]"):
         VoxelSpacing()(MetaTensor(torch.zeros(1, 2, 2), affine=torch.eye(3)))
-    with pytest.raises(ValueError, match="one key"):
+    with pytest.raises(ValueError, match="as many as keys"):
         VoxelSized(keys=["image", "label"])

@@ -229,7 +229,7 @@ def test_one_ball_a_class_in_the_whole_volume(max_radius):
     offsets = np.ogrid[-max_radius : max_radius + 1, -max_radius : max_radius + 1, -max_radius : max_radius + 1]
     largest = sum(axis**2 for axis in offsets) <= max_radius**2
     for case in map(str, range(10)):
-        weak = LabelToDiscSeed(max_radius, slice_wise=False)(label, case=case)
+        weak = LabelToDiscSeed(max_radius, per="volume")(label, case=case)
         assert set(np.unique(weak)) == {1, 2, 3, 255}
         for class_id in (1, 2, 3):
             ball = weak[0] == class_id
@@ -252,7 +252,7 @@ def edge_distance(centre, label):
 
 def test_ball_of_a_slice_is_its_disc():
     label = volume()[..., 3]
-    discs, balls = (LabelToDiscSeed(3, slice_wise=slice_wise)(label, case="a") for slice_wise in (True, False))
+    discs, balls = (LabelToDiscSeed(3, per=per)(label, case="a") for per in ("slice", "volume"))
     np.testing.assert_array_equal(discs, balls)
 
 
@@ -461,8 +461,8 @@ def test_dictionary_output_keys_and_arguments():
     for key in ("ed", "es"):
         expected = LabelToDiscSeed(2, 3, 200)(item[key], case="p1")
         np.testing.assert_array_equal(out[f"{key}_weak"], expected)
-    out = LabelToDiscSeedd(**keys, max_radius=2, case_key="name", slice_wise=False)(item)
-    np.testing.assert_array_equal(out["ed_weak"], LabelToDiscSeed(2, slice_wise=False)(item["ed"], case="p1"))
+    out = LabelToDiscSeedd(**keys, max_radius=2, case_key="name", per="volume")(item)
+    np.testing.assert_array_equal(out["ed_weak"], LabelToDiscSeed(2, per="volume")(item["ed"], case="p1"))
     out = ScribbleToWeakLabeld(keys="ed", unannotated=2, output_keys="w", ignore_index=200)(item)
     np.testing.assert_array_equal(out["w"], ScribbleToWeakLabel(2, 200)(item["ed"]))
     out = ScribbleToWeakLabeld(keys="ed", unannotated=2)(item)
