@@ -20,7 +20,7 @@ from fire.parser import DefaultParseValue
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sizeloss_monai.bundle.as_typed import typed_settings
+from sizeloss_monai.bundle.guard import typed_settings
 from sizeloss_monai.cli.bundles import bundles, find_overlay
 from sizeloss_monai.cli.main import main
 from sizeloss_monai.cli.run import _for_fire
