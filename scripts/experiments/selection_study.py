@@ -4,8 +4,8 @@ r"""How close the choice of an epoch without full masks comes to the choice by t
         --output docs/results/selection_small
 
 Reads the TensorBoard scalars of finished runs that were trained with configs/protocols/select_without_masks.yaml, on
-validation cases that have full masks too. Of every run it takes the epoch that the score chooses, those its parts alone would
-choose, the last one, and the one that the true Dice would choose, and compares their true Dice (3D, mean over the
+validation cases that have full masks too. Of every run it takes the epoch that the score chooses, those its parts alone
+would choose, the last one, and the one that the true Dice would choose, and compares their true Dice (3D, mean over the
 classes and the validation cases, at the resolution of the network). With each goes Spearman's rank correlation between
 what chose and the true Dice over the epochs. Writes <output>.csv, <output>_epochs.csv and <output>.md.
 """

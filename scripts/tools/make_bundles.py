@@ -1,6 +1,4 @@
-"""Write every bundle's configs, docs and LICENSE from one source.
-
-    python -m scripts.tools.make_bundles # after a change in bundle_source/; with --check it compares only
+"""Write every bundle's configs, docs and LICENSE from bundle_source/: `python -m scripts.tools.make_bundles [--check]`.
 
 A task's config is an overlay on that of `bundle_source/shared`, as in MONAI: `a#b` names item `b` of section `a`. One
 that has a `bundle_root` is complete in itself. Items of a task's `common.yaml` replace those of all its configs.
@@ -86,7 +84,7 @@ def make_file(root: Path, task: str, file: str) -> str:
         text = json.dumps(json.loads(shared) | json.loads(own), indent=4, ensure_ascii=False) + "\n"
         return re.sub(r"(?<=[\[{])\n[^\[\]{}]{,60}\n *(?=[\]}])", lambda short: " ".join(short[0].split()), text)
     if file.endswith(".md"):
-        dataset_dir = re.search("^dataset_dir: (.*)", make_file(root, task, "configs/train.yaml"), re.MULTILINE)[1]
+        dataset_dir = re.findall("\ndataset_dir: (.*)", make_file(root, task, "configs/train.yaml"))[0]
         return own.replace("<shared>\n", shared).replace("<dataset_dir>", dataset_dir)
     if not file.endswith(".yaml"):
         return own or shared
@@ -100,7 +98,7 @@ def make_file(root: Path, task: str, file: str) -> str:
 
 def differing(root: Path) -> dict[str, str]:
     """The texts of the generated files that are not what their source says, by path in the project."""
-    made = {}
+    made: dict[str, str] = {}
     for task in sorted(path.name for path in (root / SOURCE).iterdir() if path.name != SHARED):
         folders = [root / SOURCE / layer for layer in (SHARED, task)]
         files = {p.relative_to(f).as_posix() for f in folders for p in f.rglob("*.*") if p.name != COMMON}
