@@ -23,7 +23,13 @@ else:
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 
 # import names that are not the package's
-MODULES = {"dicomweb-client": "dicomweb_client", "pytorch-ignite": "ignite", "pyyaml": "yaml", "simpleitk": "SimpleITK"}
+MODULES = {
+    "dicomweb-client": "dicomweb_client",
+    "pytorch-ignite": "ignite",
+    "pyyaml": "yaml",
+    "simpleitk": "SimpleITK",
+    "ruamel-yaml": "ruamel",
+}
 # folders of scripts that run in an environment which their setup.sh makes
 OWN_ENVIRONMENTS = {"monai_label", "monai_deploy"}
 # needed at run time without an import of ours

@@ -180,7 +180,7 @@ def test_scores_of_several_classes(run_script: Callable[..., None], tmp_path: Pa
 
 
 def make_run_with_scores(folder: Path, scalars: dict[str, list[float]]) -> None:
-    """What a training with configs/select_without_masks.yaml leaves, as far as the study reads it."""
+    """What a training with configs/protocols/select_without_masks.yaml leaves, as far as the study reads it."""
     make_finished_run(folder, [0.5], seed=3)
     shutil.rmtree(folder / "tensorboard")
     record = json.loads((folder / "run.json").read_text())

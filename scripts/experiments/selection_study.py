@@ -3,9 +3,9 @@ r"""How close the choice of an epoch without full masks comes to the choice by t
     python -m scripts.experiments.selection_study --runs runs/small-seed*/acdc/scribbles* \
         --output docs/results/selection_small
 
-Reads the TensorBoard scalars of finished runs that were trained with configs/select_without_masks.yaml, on validation
-cases that have full masks too. Of every run it takes the epoch that the score chooses, those its parts alone would
-choose, the last one, and the one that the true Dice would choose, and compares their true Dice (3D, mean over the
+Reads the TensorBoard scalars of finished runs that were trained with configs/protocols/select_without_masks.yaml, on
+validation cases that have full masks too. Of every run it takes the epoch that the score chooses, those its parts alone
+would choose, the last one, and the one that the true Dice would choose, and compares their true Dice (3D, mean over the
 classes and the validation cases, at the resolution of the network). With each goes Spearman's rank correlation between
 what chose and the true Dice over the epochs. Writes <output>.csv, <output>_epochs.csv and <output>.md.
 """
@@ -54,7 +54,7 @@ def read_epochs(run_dir: Path) -> list[dict[str, Any]]:
         if tag not in scalars:
             raise SystemExit(
                 f"{run_dir}: found no {tag} in its tensorboard folder; expected a run trained with "
-                "configs/select_without_masks.yaml on validation cases that have full masks too."
+                "configs/protocols/select_without_masks.yaml on validation cases that have full masks too."
             )
     tags = [tag for tag in (TRUTH, *CHOICES) if tag in scalars]
     epochs = sorted(set.intersection(*(set(scalars[tag]) for tag in tags)))

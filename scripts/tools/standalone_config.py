@@ -18,16 +18,10 @@ SLICES_LAST = (
 )
 SAVED = "    - _target_: SaveImaged\n"
 WRITER = "      writer: sizeloss_monai.data.MaskWriter # with the placement of the scan's own header\n"
-# of `standalone.yaml`, what a bundle without `SLICES_LAST` has no use for
-OF_SLICES = "\n".join(
-    [
-        "",
-        *(
-            f"{name}: !remove"
-            for name in ("decided_slice_axis", "widest", "axis", "order", "permute", "slices_last", "slices_back")
-        ),
-    ]
-)
+# of inference.yaml, what a TorchScript model has no use for
+UNUSED = ("checkpoint", "num_classes", "finalize")
+# of standalone.yaml, what a bundle without `SLICES_LAST` has no use for
+OF_SLICES = ("decided_slice_axis", "widest", "axis", "order", "permute", "slices_last", "slices_back")
 
 
 def standalone_config(inference: str) -> str:
@@ -47,12 +41,12 @@ def standalone_config(inference: str) -> str:
     Raises:
         ValueError: when it would still need our package, or lacks what the checks come after.
     """
-    text = merge_yaml(inference, BLOCKS.read_text(encoding="utf-8"))
+    text = merge_yaml(inference, BLOCKS.read_text(encoding="utf-8"), UNUSED)
     places = {LOADED: LOADED + '    - "@check_scan"\n', WRITER: ""}
     if SLICES_LAST in text:
         places |= {SLICES_LAST: '    - "@slices_last"\n', SAVED: '    - "@slices_back"\n' + SAVED}
     else:
-        text = merge_yaml(text, OF_SLICES)
+        text = merge_yaml(text, "", OF_SLICES)
     for line, lines in places.items():
         if text.count(line) != 1:
             raise ValueError(

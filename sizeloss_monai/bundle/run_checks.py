@@ -63,7 +63,7 @@ def check_inputs(
     """
     check_pixdim(pixdim)
     if unit not in (*get_args(Unit), "mm"):  # mm: the old spelling, read with a warning
-        raise ConfigError(f"unit must be {', '.join(get_args(Unit))}, got {unit!r}.")
+        raise ConfigError(f"unit must be voxels, mm2 or mL, got {unit!r}.")
     check_label_map(classes, datalist, unannotated)
     if not is_first_process():
         return

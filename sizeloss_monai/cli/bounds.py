@@ -48,7 +48,7 @@ def add(commands: argparse._SubParsersAction) -> None:
     parser.add_argument(
         "--method",
         choices=get_args(Method),
-        help="from cases: 0.9 min to 1.1 max, sample quantiles, or a prediction interval; default: lognormal",
+        help="for cases: 0.9 min to 1.1 max, sample quantiles, or a prediction interval; default: lognormal",
     )
     parser.add_argument("--coverage", type=float, help="for quantile and lognormal; default: 0.95")
     parser.add_argument(

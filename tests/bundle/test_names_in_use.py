@@ -182,7 +182,7 @@ def test_a_setting_of_another_name_than_before(run, name, now):
 
 @pytest.fixture
 def run_with_an_overlay(tmp_path):
-    """The bundle's config uses `weight` and `scale`, and an overlay may replace what does so, as the command line may."""
+    """A config that uses `weight` and `scale`; an overlay, or the command line, may replace what uses them."""
 
     def call(overlay, repeated=False, **overrides):
         loss = {"_target_": "torch.nn.Identity", "weight": "@weight", "scale": "@scale"}

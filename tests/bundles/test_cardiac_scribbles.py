@@ -96,7 +96,7 @@ def test_evaluation_of_cases_with_and_without_masks(
 
 def test_each_case_gives_what_it_is_annotated_with(folder: Path, tiny: str, tmp_path: Path) -> None:
     parse = parsed(tiny, folder, tmp_path / "run")
-    items = parse("training_items")
+    items = parse("train#dataset#data")
     assert tuple(item["supervision"] for item in items) == ROLES
     assert all("label" not in item for item in items)
     full, weak, tags, some_tags, bounds, nothing = map(parse("train#preprocessing"), items)
@@ -131,7 +131,7 @@ def test_the_ids_of_the_list_are_those_of_training(folder: Path, tiny: str, tmp_
     before, after = (parsed(tiny, root, tmp_path / f"run_{root.name}") for root in (folder, tmp_path / "data"))
     for parse, ids in ((before, [0, 1, 2, 3]), (after, [7, 1, 2, 3])):
         assert (parse("label_ids"), parse("target_ids"), parse("num_classes")) == (ids, [0, 1, 2, 3], 4)
-    prepared = [map(parse("train#preprocessing"), parse("training_items")) for parse in (before, after)]
+    prepared = [map(parse("train#preprocessing"), parse("train#dataset#data")) for parse in (before, after)]
     for old, new in zip(*prepared, strict=True):
         assert torch.equal(old["weak_label"], new["weak_label"])
         torch.testing.assert_close(old["size_bounds"], new["size_bounds"])
@@ -174,8 +174,10 @@ def test_masks_instead_of_scribbles(folder: Path, tiny: str, tmp_path: Path) -> 
         if item.pop("supervision", None) == "tags":
             del item["tags"]  # they contradict its scribbles, which are used without the mark
     (tmp_path / "list.json").write_text(json.dumps(datalist))
-    parse = parsed(tiny, folder, tmp_path / "run", datalist_file=str(tmp_path / "list.json"), use_masks=True)
-    marks = [item["supervision"] for item in parse("training_items")]
+    parse = parsed(
+        tiny, folder, tmp_path / "run", datalist_file=str(tmp_path / "list.json"), **{"train#use_masks": True}
+    )
+    marks = [item["supervision"] for item in parse("train#dataset#data")]
     assert marks == ["full", "weak", "weak", "bounds", "bounds", "weak"]
 
 
@@ -187,7 +189,7 @@ def test_bounds_on_slices(folder: Path, tiny: str, tmp_path: Path) -> None:
     (tmp_path / "list.json").write_text(json.dumps(datalist))
     workflow = make_workflow(
         SCRIBBLES,
-        ["train.yaml", tiny, "configs/slice_bounds.yaml"],
+        ["train.yaml", tiny, "configs/supervision/slice_bounds.yaml"],
         folder,
         tmp_path / "run",
         datalist_file=str(tmp_path / "list.json"),
@@ -195,8 +197,8 @@ def test_bounds_on_slices(folder: Path, tiny: str, tmp_path: Path) -> None:
     )
     workflow.initialize()
     parse = workflow.parser.get_parsed_content
-    weak = parse("train#preprocessing")(parse("training_items")[1])
-    scribble = nib.load(parse("training_items")[1]["weak_label"])  # slices are its last axis
+    weak = parse("train#preprocessing")(parse("train#dataset#data")[1])
+    scribble = nib.load(parse("train#dataset#data")[1]["weak_label"])  # slices are its last axis
     shown = torch.from_numpy((np.asarray(scribble.dataobj) == 3).any(axis=(0, 1)))
     assert torch.equal(weak["size_bounds"][3, 0], torch.where(shown, 60.0, 0.0))
     assert torch.equal(weak["size_bounds"][3, 1], torch.where(shown, 2000.0, 0.0)), "scribbles are complete"
@@ -215,16 +217,16 @@ def test_published_bounds_of_acdc(folder: Path, tiny: str, tmp_path: Path) -> No
     for item in datalist["training"]:
         item.pop("size_bounds", None)
     (tmp_path / "list.json").write_text(json.dumps(datalist))
-    files = ["train.yaml", tiny, "configs/acdc_scribbles.yaml"]
+    files = ["train.yaml", tiny, "configs/protocols/acdc_scribbles.yaml"]
     workflow = make_workflow(SCRIBBLES, files, folder, tmp_path / "run", datalist_file=str(tmp_path / "list.json"))
     workflow.initialize()
     parse = workflow.parser.get_parsed_content
-    bounds = parse("training_items")[1]["annotation"].bounds
+    bounds = parse("train#dataset#data")[1]["annotation"].bounds
     names = ("rv_cavity", "lv_myocardium", "lv_cavity")
     for found, name in zip(bounds[1:], names, strict=True):
         lower, upper = published_range(name).bounds
         assert found == pytest.approx((lower / 1.5, upper * 1.5), rel=2e-3)
-    assert "label" in parse("validation_items")[0]  # the true Dice is logged
+    assert "label" in parse("validate#items")[0]  # the true Dice is logged
 
 
 @pytest.mark.parametrize(
@@ -237,7 +239,7 @@ def test_published_bounds_of_acdc(folder: Path, tiny: str, tmp_path: Path) -> No
         ({}, {"slice_size": [16, 16]}, "a crop cuts the target"),
         (
             {},
-            {"augmentation": [{"_target_": "RandSpatialCropd", "keys": "image", "roi_size": [8, 8]}]},
+            {"train#augmentation": [{"_target_": "RandSpatialCropd", "keys": "image", "roi_size": [8, 8]}]},
             "RandSpatialCropd, which may cut the target",
         ),
     ],
@@ -282,7 +284,7 @@ def test_masks_to_watch_are_checked(
         nib.save(nib.Nifti1Image(edit(np.asarray(mask.dataobj)), mask.affine), path)
     parsed(tiny, tmp_path / "data", tmp_path / "not_watched")
     with pytest.raises(Exception) as caught:  # noqa: PT011
-        parsed(tiny, tmp_path / "data", tmp_path / "run", watch_masks=True)
+        parsed(tiny, tmp_path / "data", tmp_path / "run", **{"validate#watch_masks": True})
     assert re.search(f"case '{item['case']}', key 'label': {message}", str(root_cause(caught.value)))
     assert not (tmp_path / "run").exists()
 

@@ -264,7 +264,7 @@ def test_the_same_verdict_in_the_same_words(
     trained, parse = start(bundle, tiny, folder, **(row.cine or {} if bundle == CINE else {}))
     if row.error is None:
         assert (checked, trained) == ([], [])
-        prepared = [parse("train#preprocessing")(item) for item in parse("training_items")]
+        prepared = [parse("train#preprocessing")(item) for item in parse("train#dataset#data")]
         assert all(item["weak_label"].dtype == torch.uint8 for item in prepared)
     else:
         assert row.error in checked[0]
@@ -282,7 +282,7 @@ def test_what_is_accepted_is_learnt(kind: str, bundle: str, healthy: Path, tiny:
         overrides = row.cine or {} if bundle == CINE and name == "edited" else {}
         _, parse = start(bundle, tiny, folder, **overrides)
         key = "label" if bundle == CINE else "weak_label"
-        prepared.append([parse("train#preprocessing")(item)[key] for item in parse("training_items")])
+        prepared.append([parse("train#preprocessing")(item)[key] for item in parse("train#dataset#data")])
     for plain, edited in zip(*prepared, strict=True):
         assert torch.equal(plain, edited)
         assert len(torch.unique(plain)) == (2 if bundle == CINE else 5)
@@ -301,7 +301,7 @@ def test_masks_of_0_and_255_without_strokes(
     assert errors_of_check(folder, capsys) == []
     lines, parse = start(bundle, tiny, folder, **(options(0, 255) if bundle == CINE else {}))
     assert lines == []
-    item = parse("train#preprocessing")(parse("training_items")[0])
+    item = parse("train#preprocessing")(parse("train#dataset#data")[0])
     key = "label" if bundle == CINE else "weak_label"
     assert torch.unique(item[key]).tolist() in ([0, 1], [0, 1, 255])  # 255 where the volume was padded
     assert (item[key] == 1).sum() > 0

@@ -35,7 +35,7 @@ def trained(
     train_options: dict[str, object], tiny: str, run_bundle: Run, tmp_path_factory: pytest.TempPathFactory
 ) -> Path:
     output = tmp_path_factory.mktemp("runs") / "individual"
-    succeeded(run_bundle(TRAIN, tiny, "configs/individual_bounds.yaml", output_dir=output, **train_options))
+    succeeded(run_bundle(TRAIN, tiny, "configs/supervision/individual_bounds.yaml", output_dir=output, **train_options))
     return output
 
 
@@ -44,7 +44,7 @@ def resumed(
     trained: Path, train_options: dict[str, object], tiny: str, run_bundle: Run
 ) -> subprocess.CompletedProcess[str]:
     options = {**train_options, "output_dir": trained, "resume": "true", "epochs": 3}
-    return run_bundle(TRAIN, tiny, "configs/individual_bounds.yaml", **options)
+    return run_bundle(TRAIN, tiny, "configs/supervision/individual_bounds.yaml", **options)
 
 
 def test_training_leaves_best_and_last_checkpoint(trained: Path) -> None:
@@ -89,7 +89,7 @@ def test_resume_keeps_the_best_epoch(
         group["lr"] = 0.0
     torch.save(state, last)
     options = {**train_options, "output_dir": run, "resume": "true", "epochs": 4}
-    succeeded(run_bundle(TRAIN, tiny, "configs/individual_bounds.yaml", **options))
+    succeeded(run_bundle(TRAIN, tiny, "configs/supervision/individual_bounds.yaml", **options))
     assert (run / "checkpoints" / "checkpoint_epoch=4.pt").is_file()
     assert (run / "checkpoints" / "model.pt").read_bytes() == best
 

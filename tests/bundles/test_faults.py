@@ -24,7 +24,6 @@ from tests.support.bundle_runs import BUNDLE, CINE, Run, make_workflow
 CONFIGS = ROOT / BUNDLE
 COSINE = """
 lr_scheduler: {_target_: torch.optim.lr_scheduler.CosineAnnealingLR, optimizer: "@optimizer", T_max: "@epochs"}
-lr_metric: "$lambda engine: ()"
 """
 
 

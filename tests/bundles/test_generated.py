@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 import yaml
+from ruamel.yaml.error import YAMLError
 
 from scripts.tools import make_bundles
 from tests.support import ROOT
@@ -30,7 +31,7 @@ b#x:
 
 
 def test_bundles_are_what_their_source_says() -> None:
-    assert make_bundles.differing(ROOT) == [], "run python -m scripts.tools.make_bundles"
+    assert make_bundles.differing(ROOT) == {}, "run python -m scripts.tools.make_bundles"
 
 
 def test_every_bundle_has_a_source() -> None:
@@ -49,14 +50,14 @@ def append(path: Path) -> None:
         ("bundles/prostate_t2_segmentation/LICENSE", Path.unlink, 1),
         ("bundle_source/shared/configs/evaluate.yaml", append, len(BUNDLES)),
         ("bundle_source/prostate_t2_segmentation/configs/train.yaml", append, 1),
-        ("configs/augmented_copies.yaml", append, 1),
+        ("configs/protocols/augmented_copies.yaml", append, 1),
     ],
 )
 def test_a_drift_is_seen(tmp_path: Path, file: str, change: Callable[[Path], Any], differ: int) -> None:
     for folder in ("bundles", "bundle_source", "configs"):
         shutil.copytree(ROOT / folder, tmp_path / folder, ignore=shutil.ignore_patterns("models"))
     shutil.copy(ROOT / "LICENSE", tmp_path)
-    assert make_bundles.differing(tmp_path) == []
+    assert make_bundles.differing(tmp_path) == {}
     change(tmp_path / file)
     assert len(make_bundles.differing(tmp_path)) == differ
 
@@ -70,9 +71,9 @@ def test_a_drift_is_seen(tmp_path: Path, file: str, change: Callable[[Path], Any
         ("\n# new\nb: 2", "# about b\nb:\n  # about c\n  c: [1,\n    2]\n  d: 3\n", "# new\nb: 2\n"),
         ("\nb#c:\n  - 4", "  c: [1,\n    2]\n", "  c:\n    - 4\n"),
         ("\nb#c: 1\nb#e: 5", "  c: [1,\n    2]\n", "  c: 1\n  e: 5\n"),
-        ("\nb#c: !remove\nb#e: 5", "  # about c\n  c: [1,\n    2]\n", "  e: 5\n"),
+        ("\nb#d: 4\nb#e: 5", "  d: 3\n", "  d: 4\n  e: 5\n"),
         ("\na: 1 # one\nz: 3", "a: 1 # one\n", "a: 1 # one\nz: 3\n"),
-        ("\na: !remove", "a: 1 # one\n", ""),
+        ("\nq#r: 4", "  - y\n", "  - y\nq#r: 4\n"),
         ("\nb#x: 4", "b#x:\n  - y\n", "b#x: 4\n"),
         ("\nq: 4", "  - y\n", "  - y\nq: 4\n"),
     ],
@@ -85,15 +86,13 @@ def test_merge(layer: str, old: str, new: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("layer", "message"),
-    [
-        ("\nq#r: 1", "no block to put it into"),
-        ("\nq: !remove", "there is none"),
-        ("\na: 1\na: 2", "comes twice"),
-        ("\n  stray", "no key"),
-        ("\nstray", "no key"),
-    ],
+    ("path", "lines"), [("a", "a: 1 # one\n"), ("b#c", "  # about c\n  c: [1,\n    2]\n"), ("b#x", "b#x:\n  - y\n")]
 )
-def test_merge_refuses(layer: str, message: str) -> None:
-    with pytest.raises(ValueError, match=message):
+def test_an_item_is_left_out(path: str, lines: str) -> None:
+    assert make_bundles.merge_yaml(BASE, "", [path]) == BASE.replace(lines, "")
+
+
+@pytest.mark.parametrize("layer", ["\na: 1\na: 2", "\n  - stray\nb: 1", "\na: {"])
+def test_merge_refuses_what_is_no_yaml(layer: str) -> None:
+    with pytest.raises(YAMLError):
         make_bundles.merge_yaml(BASE, layer)

@@ -120,7 +120,9 @@ def test_empty_folder(tiny: str, tmp_path: Path) -> None:
 
 def test_inverted_bounds(phantoms: Path, tiny: str, tmp_path: Path) -> None:
     bounds = [[0, 1e9], [2000, 60]]
-    error = initialize(tiny, phantoms, tmp_path / "run", bounds_mode="common", common_bounds=bounds)
+    error = initialize(
+        tiny, phantoms, tmp_path / "run", **{"supervision#bounds": "common", "supervision#common_bounds": bounds}
+    )
     assert isinstance(error, DataError)
     assert "common_bounds" in str(error)
     assert "2000" in str(error)
@@ -139,7 +141,7 @@ def test_misspelt_override(phantoms: Path, tiny: str, tmp_path: Path, override: 
 def test_unknown_unit(phantoms: Path, tiny: str, tmp_path: Path) -> None:
     error = initialize(tiny, phantoms, tmp_path / "run", unit="cm")
     assert isinstance(error, ConfigError)
-    assert "unit must be voxels, mm2 or mL, got 'cm'" in str(error)
+    assert "unit must be voxels or mm2 or mL, got 'cm'" in str(error)
     assert not (tmp_path / "run").exists()
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from pathlib import Path
 from typing import Any
 
@@ -9,11 +10,10 @@ import nibabel as nib
 import numpy as np
 import pytest
 import torch
-from monai.bundle import ConfigParser, ConfigWorkflow
+from monai.bundle import ConfigWorkflow
 
 from sizeloss_monai.errors import DataError
 from sizeloss_monai.phantoms import make_cine_phantom
-from tests.support import ROOT
 from tests.support.bundle_runs import BUNDLES, CINE, SCRIBBLES, VOLUMES, make_workflow
 
 CAVITY, MYOCARDIUM = 3, 2
@@ -58,7 +58,7 @@ def test_every_class_is_learnt(bundle: str, tiny_of: dict[str, str], tmp_path: P
 def test_ids_that_are_no_classes_are_refused(tiny: str, tmp_path: Path) -> None:
     cases = write_cases(tmp_path, CINE, factor=CAVITY)
     workflow = make(CINE, tiny, tmp_path, cases)
-    with pytest.raises(Exception, match="label") as caught:
+    with pytest.raises(RuntimeError) as caught:
         workflow.initialize()
     error: BaseException | None = caught.value
     while error is not None and not isinstance(error, DataError):
@@ -67,11 +67,13 @@ def test_ids_that_are_no_classes_are_refused(tiny: str, tmp_path: Path) -> None:
     assert not (tmp_path / "run").exists()
 
 
-def test_each_run_gets_a_folder_of_its_own() -> None:
-    parser = ConfigParser()
-    parser.read_config(str(ROOT / "bundles" / CINE / "configs" / "train.yaml"))
-    parser["train#dataset#data"] = [{"image": "a.nii.gz", "label": "b.nii.gz"}]
-    assert "/handed_over_2" in parser.get_parsed_content("output_dir")
-    parser.parse()
-    parser["train#dataset#data"] = [{"case": "a", "image": "a.nii.gz"}]
-    assert parser.get_parsed_content("output_dir") == f"runs/{CINE}/individual_bounds"
+def test_each_run_gets_a_folder_of_its_own(tiny: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    cases = write_cases(tmp_path, CINE)
+    named = [{**case, "case": str(number)} for number, case in enumerate(cases)]
+    for given, name in ((cases, "handed_over_2"), (named, "individual_bounds")):
+        workflow = make(CINE, tiny, tmp_path, given)
+        workflow.parser["output_dir"] = "$'runs/' + @experiment"
+        with contextlib.suppress(RuntimeError):  # there is no data list
+            workflow.initialize()
+        assert workflow.parser.get_parsed_content("output_dir").startswith(f"runs/{name}")

@@ -14,7 +14,6 @@ import torch
 
 from sizeloss_monai.datalist import make_datalist
 from sizeloss_monai.sizes.table import read_sizes
-from tests.support import ROOT
 from tests.support.bundle_runs import BUNDLES, CINE, SCRIBBLES, VOLUMES, Run, make_workflow, root_of
 from tests.support.layouts import SCANS, WRITERS
 
@@ -33,7 +32,7 @@ def trained(
 ) -> tuple[str, Path]:
     bundle: str = request.param
     output = tmp_path_factory.mktemp("runs") / bundle
-    files = (f"bundles/{bundle}/configs/train.yaml", tiny_of[bundle], "configs/individual_bounds.yaml")
+    files = (f"bundles/{bundle}/configs/train.yaml", tiny_of[bundle], "configs/supervision/individual_bounds.yaml")
     result = run_bundle(*files, dataset_dir=data[bundle], output_dir=output, epochs=1)
     assert result.returncode == 0, result.stdout[-3000:] + result.stderr[-3000:]
     return bundle, output
@@ -125,7 +124,7 @@ def test_supervision(data: dict[str, Path], tiny_of: dict[str, str], tmp_path: P
     expected = {"partial_ce": {"partial_ce"}, "full": {"ce"}}.get(overlay, {"partial_ce", "size"})
     assert set(loss.values) == expected
     if "size" in expected:
-        assert loss.weights["size"] == parse("individual_size_weight" if "individual" in overlay else "size_weight")
+        assert loss.weights["size"] == parse("size_weight")
     annotated = batch["weak_label"] != 255
     # augmentation turns both alike, but for the rounding of single pixels
     assert (batch["weak_label"] == batch["label"])[annotated].float().mean() > 0.95
@@ -148,7 +147,7 @@ def test_bounds_in_mm(data: dict[str, Path], tiny_of: dict[str, str], tmp_path: 
     """In mm² of slices, in mL of volumes; the penalty relative to the bound does not depend on it."""
     batches, penalties = [], []
     for unit in ("voxels", "mL" if bundle == VOLUMES else "mm2"):
-        options = {"unit": unit, "batch_size": 64, "size_scale": "relative"}
+        options = {"unit": unit, "batch_size": 64, "loss#terms#size#loss#scale": "relative"}
         parse = parsed(bundle, [tiny_of[bundle]], data[bundle], tmp_path / unit, **options)
         torch.manual_seed(0)
         batches.append(next(iter(parse("train#dataloader"))))
@@ -165,11 +164,14 @@ def test_bounds_in_mm(data: dict[str, Path], tiny_of: dict[str, str], tmp_path: 
     assert penalties[1] == pytest.approx(penalties[0], rel=1e-5)
 
 
-def test_individual_weight_is_the_authors() -> None:
-    for bundle in set(BUNDLES) - {SCRIBBLES}:
-        text = (ROOT / "bundles" / bundle / "configs" / "train.yaml").read_text()
-        weight = 0.05 if bundle == CINE else 0.01
-        assert f"\nindividual_size_weight: {weight} " in text
+@pytest.mark.parametrize("bundle", [bundle for bundle in BUNDLES if bundle != SCRIBBLES])
+def test_individual_weight_is_the_authors(data: dict[str, Path], tmp_path: Path, bundle: str) -> None:
+    """That of slices: the other statistics and bounds per volume keep 0.01."""
+    for overlay in ("individual_bounds", "common_bounds", "tags", *["volume_bounds"] * (bundle != VOLUMES)):
+        files = ["train.yaml", f"configs/supervision/{overlay}.yaml"]
+        workflow = make_workflow(bundle, files, data[bundle], tmp_path / "run")
+        weight = workflow.parser.get_parsed_content("size_weight")
+        assert weight == (0.05 if (bundle, overlay) == (CINE, "individual_bounds") else 0.01)
 
 
 @pytest.mark.parametrize("bundle", [PROSTATE, VOLUMES])
@@ -180,7 +182,7 @@ def test_validation_of_a_case_with_bounds_and_tags_of_its_own(
     datalist["size_bounds"] = {"per": "volume", "unit": "mL", "bounds": {}}
     datalist["validation"][1] |= {"size_bounds": {"1": [0, None]}, "tags": {"1": True}}
     (tmp_path / "list.json").write_text(json.dumps(datalist))
-    overlays = [tiny_of[bundle]] + ["configs/select_without_masks.yaml"] * (bundle != VOLUMES)
+    overlays = [tiny_of[bundle]] + ["configs/protocols/select_without_masks.yaml"] * (bundle != VOLUMES)
     parse = parsed(bundle, overlays, data[bundle], tmp_path / "run", datalist_file=str(tmp_path / "list.json"))
     evaluator = parse("validate#evaluator")
     evaluator.run()
@@ -201,20 +203,20 @@ def test_a_volume_has_one_ball_a_class(data: dict[str, Path], tiny_of: dict[str,
 def test_common_bounds_of_volumes_come_from_the_first_few(
     data: dict[str, Path], tiny_of: dict[str, str], tmp_path: Path
 ) -> None:
-    overlays = [tiny_of[VOLUMES], "configs/common_bounds.yaml"]
-    parse = parsed(VOLUMES, overlays, data[VOLUMES], tmp_path / "run", common_num_cases=3)
+    overlays = [tiny_of[VOLUMES], "configs/supervision/common_bounds.yaml"]
+    parse = parsed(VOLUMES, overlays, data[VOLUMES], tmp_path / "run", **{"supervision#common_bounds#num_cases": 3})
     items = list(map(parse("validate#preprocessing"), parse("datalist")["training"][:3]))
     for class_id in (1, 2):
         sizes = [int((item["label"] == class_id).sum()) for item in items]
-        assert parse("common_bounds")[class_id] == pytest.approx([0.9 * min(sizes), 1.1 * max(sizes)])
+        assert parse("supervision#common_bounds")[class_id] == pytest.approx([0.9 * min(sizes), 1.1 * max(sizes)])
 
 
 def test_protocol_for_volumes(data: dict[str, Path], tiny_of: dict[str, str], tmp_path: Path) -> None:
-    parse = parsed(VOLUMES, [tiny_of[VOLUMES], "configs/small_3d.yaml"], data[VOLUMES], tmp_path / "run")
+    parse = parsed(VOLUMES, [tiny_of[VOLUMES], "configs/protocols/small_3d.yaml"], data[VOLUMES], tmp_path / "run")
     assert parse("train#trainer").state.max_epochs == parse("epochs") == parse("lr_scheduler").T_max == 40
 
 
-@pytest.mark.parametrize(("overlays", "copies", "edge"), [([], 4, 256), (["configs/small.yaml"], 0, 128)])
+@pytest.mark.parametrize(("overlays", "copies", "edge"), [([], 4, 256), (["configs/protocols/small.yaml"], 0, 128)])
 def test_prostate_slices_and_copies(
     data: dict[str, Path], tmp_path: Path, overlays: list[str], copies: int, edge: int
 ) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 from pathlib import Path
 from typing import Any
@@ -12,10 +13,12 @@ import nibabel as nib
 import numpy as np
 import pytest
 import torch
-from monai.bundle import ConfigParser, ConfigWorkflow
+from monai.bundle import ConfigWorkflow
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
+from scripts.experiments.tables import SPECIFICATION
 from sizeloss_monai.bundle import ConfigError
+from sizeloss_monai.handlers import KeyMetricLrHandler
 from sizeloss_monai.metrics import size_violation
 from sizeloss_monai.phantoms import write_cine_phantoms
 from tests.support import ROOT
@@ -23,21 +26,21 @@ from tests.support.bundle_runs import BUNDLE, make_workflow
 
 PROTOCOLS = ("small.yaml", "paper.yaml", "demo.yaml", "release.yaml")
 SUPERVISION = ("partial_ce.yaml", "tags.yaml", "common_bounds.yaml", "individual_bounds.yaml", "full.yaml")
-# on top of common_bounds.yaml: the factors of the smallest and the largest slice
+# of the smallest and the largest slice, by row of Table 4
 BOUND_FACTORS = {
-    "common_upper_2.yaml": (0.9, 2.0),
-    "common_upper_5.yaml": (0.9, 5.0),
-    "common_upper_10.yaml": (0.9, 10.0),
-    "common_no_lower.yaml": (0.0, 1.1),
-    "common_no_lower_upper_5.yaml": (0.0, 5.0),
-    "common_no_lower_upper_10.yaml": (0.0, 10.0),
+    "common_upper_2": (0.9, 2.0),
+    "common_upper_5": (0.9, 5.0),
+    "common_upper_10": (0.9, 10.0),
+    "common_no_lower": (0.0, 1.1),
+    "common_no_lower_upper_5": (0.0, 5.0),
+    "common_no_lower_upper_10": (0.0, 10.0),
 }
 
 
 def workflow(phantoms: Path, output: Path, overlays: list[str], **overrides: Any) -> ConfigWorkflow:
     files = [
         f"{BUNDLE}/train.yaml",
-        *(overlay if os.path.isabs(overlay) else f"configs/{overlay}" for overlay in overlays),
+        *(overlay if os.path.isabs(overlay) else str(next((ROOT / "configs").rglob(overlay))) for overlay in overlays),
     ]
     made = ConfigWorkflow(
         config_file=[str(ROOT / file) for file in files],
@@ -72,22 +75,31 @@ def config_error(error: BaseException | None) -> str:
 
 
 def test_no_overlay_is_left_out() -> None:
-    assert {path.name for path in (ROOT / "configs").iterdir()} == {
-        *PROTOCOLS,
+    names = {"supervision": {path.name for path in (ROOT / "configs" / "supervision").iterdir()}}
+    names["protocols"] = {path.name for path in (ROOT / "configs" / "protocols").iterdir()}
+    assert {path.name for path in (ROOT / "configs").iterdir()} == set(names)
+    assert names["supervision"] == {
         *SUPERVISION,
-        *BOUND_FACTORS,
-        *(f"{kind}_{n}.yaml" for kind in ("hybrid", "full") for n in (5, 10, 25)),
         "hybrid.yaml",
         "lagrangian.yaml",
         "lagrangian_as_published.yaml",
         "volume_bounds.yaml",
-        "augmented_copies.yaml",
         "scribbles.yaml",
+        "slice_bounds.yaml",  # in test_cardiac_scribbles.py
+    }
+    assert names["protocols"] == {
+        *PROTOCOLS,
+        "augmented_copies.yaml",
         "select_without_masks.yaml",
         "small_3d.yaml",  # for volumes, in test_other_bundles.py
-        "slice_bounds.yaml",  # this and the next: in test_cardiac_scribbles.py
-        "acdc_scribbles.yaml",
+        "acdc_scribbles.yaml",  # in test_cardiac_scribbles.py
     }
+
+
+@pytest.mark.parametrize("file", sorted((ROOT / "configs").rglob("*.yaml")), ids=lambda path: path.stem)
+def test_an_overlay_says_in_a_sentence_what_it_is(file: Path) -> None:
+    first = file.read_text().partition("\n")[0]
+    assert re.fullmatch(r"# [A-Z].{20,125}\.", first), first
 
 
 @pytest.mark.parametrize("overlay", SUPERVISION)
@@ -116,20 +128,22 @@ def test_supervision(phantoms: Path, tiny: str, tmp_path: Path, overlay: str) ->
 
 
 def test_bound_settings_scale_the_common_bounds(phantoms: Path, tiny: str, tmp_path: Path) -> None:
-    def bounds(*overlays: str) -> list[float]:
-        name = overlays[-1].removesuffix(".yaml")
-        made = workflow(phantoms, tmp_path / name, [tiny, "common_bounds.yaml", *overlays])
-        found: list[float] = made.parser.get_parsed_content("common_bounds")[1]
-        assert made.parser.get_parsed_content("experiment") == name
+    def bounds(row: str) -> list[float]:
+        run = SPECIFICATION["runs"][row]
+        assert run["overlays"] == ["common_bounds"]
+        made = workflow(phantoms, tmp_path / row, [tiny, "common_bounds.yaml"], **run.get("options", {}))
+        found: list[float] = made.parser.get_parsed_content("supervision#common_bounds")[1]
         return found
 
-    lower, upper = bounds("common_bounds.yaml")
-    for overlay, (lower_factor, upper_factor) in BOUND_FACTORS.items():
-        assert bounds(overlay) == pytest.approx([lower / 0.9 * lower_factor, upper / 1.1 * upper_factor])
+    lower, upper = bounds("common_bounds")
+    for row, (lower_factor, upper_factor) in BOUND_FACTORS.items():
+        assert bounds(row) == pytest.approx([lower / 0.9 * lower_factor, upper / 1.1 * upper_factor])
 
 
 def test_volume_bounds(phantoms: Path, tiny: str, tmp_path: Path) -> None:
-    made = workflow(phantoms, tmp_path / "run", [tiny, "volume_bounds.yaml"], batch_size=2, chunk_size=3)
+    made = workflow(
+        phantoms, tmp_path / "run", [tiny, "volume_bounds.yaml"], batch_size=2, **{"train#inferer#chunk_size": 3}
+    )
     batch = first_batch(made)
     assert len(batch["volume"].unique()) == 2
     for volume in batch["volume"].unique():
@@ -159,7 +173,7 @@ def zooming(tmp_path_factory: pytest.TempPathFactory) -> str:
     file = tmp_path_factory.mktemp("configs") / "zooming.yaml"
     file.write_text(
         """
-augmentation:
+train#augmentation:
   - _target_: RandAffined
     keys: [image, label, weak_label]
     prob: 1.0
@@ -220,7 +234,7 @@ def test_bounds_in_mm_follow_the_live_voxel_size(
 def test_penalty_in_mm(phantoms: Path, tiny: str, tmp_path: Path, overlay: str, scale: str, factor: float) -> None:
     """The relative one does not depend on the unit; Eq. 3 over |Omega| is larger by the size of a pixel, 9 mm²."""
     overlays = [tiny, overlay]
-    made, batches = in_both_units(phantoms, tmp_path, overlays, batch_size=64, size_scale=scale)
+    made, batches = in_both_units(phantoms, tmp_path, overlays, batch_size=64, **{"loss#terms#size#loss#scale": scale})
     logits = torch.randn(len(batches[0]["image"]), 2, 64, 64, generator=torch.Generator().manual_seed(0))
     penalties = []
     for one, batch in zip(made, batches, strict=True):
@@ -235,7 +249,8 @@ def test_penalty_in_mm(phantoms: Path, tiny: str, tmp_path: Path, overlay: str, 
 def test_volume_bounds_in_ml(phantoms: Path, tiny: str, zooming: str, tmp_path: Path) -> None:
     """A volume's bounds are 10 % about its mL, whose slices are each zoomed in a way of their own."""
     overlays = [tiny, "volume_bounds.yaml", zooming]
-    made = workflow(phantoms, tmp_path / "run", overlays, batch_size=2, unit="mL", size_scale="relative")
+    options = {"loss#terms#size#loss#scale": "relative"}
+    made = workflow(phantoms, tmp_path / "run", overlays, batch_size=2, unit="mL", **options)
     batch = first_batch(made)
     for volume in batch["volume"].unique():
         of_it = batch["volume"] == volume
@@ -268,7 +283,7 @@ def test_lagrangian_proposals(phantoms: Path, tiny: str, tmp_path: Path, bounds:
     weak = "tags.yaml" if bounds == "tags" else f"{bounds}_bounds.yaml"
     overlays = [tiny, weak, "lagrangian.yaml", *["lagrangian_as_published.yaml"] * published]
     made = workflow(phantoms, tmp_path / "run", overlays, batch_size=8, epochs=1)
-    name = f"lagrangian_as_published_{bounds}" if published else f"lagrangian_{bounds}"
+    name = f"lagrangian_{'as_published_' * published}{weak.removesuffix('.yaml')}"
     assert made.parser.get_parsed_content("experiment") == name
     trainer = made.parser.get_parsed_content("train#trainer")
     assert trainer.proposals.solver == ("gradient_ascent" if published else "exact")
@@ -302,7 +317,7 @@ def test_hybrid(phantoms: Path, tiny: str, tmp_path: Path) -> None:
     made = workflow(phantoms, tmp_path / "run", overlays, num_full=2, batch_size=64)
     batch = first_batch(made)
     full = (batch["weak_label"] != 255).flatten(1).all(dim=1)
-    marks = {item["case"]: item["supervision"] for item in made.parser.get_parsed_content("training_items")}
+    marks = {item["case"]: item["supervision"] for item in made.parser.get_parsed_content("train#dataset#data")}
     assert sorted(marks.values()) == ["full", "full", "weak", "weak"]
     assert [marks[case] == "full" for case in batch["case"]] == full.tolist()
     assert torch.isinf(batch["size_bounds"][full, 1, 1]).all()
@@ -329,7 +344,7 @@ def test_hybrid_with_proposals(phantoms: Path, tiny: str, tmp_path: Path, overla
     assert made.parser.get_parsed_content("experiment") == experiment
     trainer = made.parser.get_parsed_content("train#trainer")
     batch = first_batch(made)
-    marks = {item["case"]: item["supervision"] for item in made.parser.get_parsed_content("training_items")}
+    marks = {item["case"]: item["supervision"] for item in made.parser.get_parsed_content("train#dataset#data")}
     full = torch.tensor([marks[case] == "full" for case in batch["case"]])
     assert full.any()
     assert not full.all()
@@ -354,7 +369,7 @@ def test_hybrid_takes_the_marks_of_a_data_list(phantoms: Path, tiny: str, tmp_pa
     datalist["training"][0]["supervision"] = "full"
     (marked / "datalist.json").write_text(json.dumps(datalist))
     made = workflow(marked, tmp_path / "run", [tiny, "common_bounds.yaml", "hybrid.yaml"])
-    marks = [item["supervision"] for item in made.parser.get_parsed_content("training_items")]
+    marks = [item["supervision"] for item in made.parser.get_parsed_content("train#dataset#data")]
     assert marks.count("full") == 1
 
 
@@ -369,14 +384,12 @@ def test_hybrid_is_not_on_top_of_full_supervision(
 
 @pytest.mark.parametrize("number", [5, 10, 25])
 def test_numbers_of_full_volumes(phantoms: Path, tiny: str, tmp_path: Path, number: int) -> None:
-    parser = ConfigParser(
-        ConfigParser.load_config_files(
-            [str(ROOT / f) for f in (f"{BUNDLE}/train.yaml", "configs/hybrid.yaml", f"configs/hybrid_{number}.yaml")]
-        )
-    )
-    assert parser.get_parsed_content("experiment") == f"hybrid_{number}"
-    made = workflow(phantoms, tmp_path / "run", [tiny, "full.yaml", f"full_{number}.yaml"], num_full=2)
-    assert len(made.parser.get_parsed_content("training_items")) == 2
+    rows = SPECIFICATION["runs"]
+    assert rows[f"hybrid_{number}"] == {"overlays": ["common_bounds", "hybrid"], "options": {"num_full": number}}
+    options = {**rows[f"full_{number}"]["options"], "num_full": 2}
+    assert rows[f"full_{number}"]["options"]["num_full"] == number
+    made = workflow(phantoms, tmp_path / "run", [tiny, "full.yaml"], **options)
+    assert len(made.parser.get_parsed_content("train#dataset#data")) == 2
     slices = len(made.parser.get_parsed_content("train#dataset"))
     assert len(made.parser.get_parsed_content("train#dataloader").dataset) == 4 * slices
 
@@ -485,7 +498,9 @@ def test_full_masks_do_not_choose_the_epoch(tiny: str, tmp_path: Path) -> None:
         evaluator = made.parser.get_parsed_content("validate#evaluator")
         scores = scalars[name]["val_weak_score"]
         assert evaluator.state.best_metric_epoch == max(scores, key=lambda epoch: scores[epoch])
-        assert made.parser.get_parsed_content("lr_metric")(None) == pytest.approx(scores[3])
+        handlers = made.parser.get_parsed_content("train#handlers")
+        (schedule,) = [handler for handler in handlers if isinstance(handler, KeyMetricLrHandler)]
+        assert schedule.step_transform(None) == pytest.approx(scores[3])
     weak = ("val_weak_score", "val_annotated_dice", "val_crf_energy", "loss")
     assert {tag: scalars["right"][tag] for tag in weak} == {tag: scalars["wrong"][tag] for tag in weak}
     assert scalars["right"]["val_mean_dice"] != scalars["wrong"]["val_mean_dice"]
@@ -505,7 +520,7 @@ def test_an_epoch_is_chosen_where_nobody_has_masks(tiny: str, tmp_path: Path) ->
     file.write_text(json.dumps(datalist))
     made = make_workflow(
         "cardiac_scribble_segmentation",
-        ["train.yaml", tiny, "configs/select_without_masks.yaml"],
+        ["train.yaml", tiny, "configs/protocols/select_without_masks.yaml"],
         folder,
         tmp_path / "run",
         unannotated=255,

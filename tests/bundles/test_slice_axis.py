@@ -56,7 +56,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def run(folder: Path, tiny: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
     output = tmp_path_factory.mktemp("flat_run") / "run"
-    workflow = make_workflow(SCRIBBLES, ["train.yaml", tiny], folder, output, epochs=1, cache_workers=1)
+    workflow = make_workflow(SCRIBBLES, ["train.yaml", tiny], folder, output, epochs=1)
     workflow.initialize()
     workflow.run()
     return output
@@ -108,7 +108,7 @@ def test_other_slices_than_the_training_are_one_error(run: Path, folder: Path, t
 def test_evaluation_and_report_take_them_too(run: Path, folder: Path, tiny: str) -> None:
     workflow = make_workflow(SCRIBBLES, ["train.yaml", tiny, "evaluate.yaml"], folder, run)
     workflow.initialize()
-    assert workflow.parser.get_parsed_content("decided_slice_axis") == "axial"
+    assert workflow.parser.get_parsed_content("train#slice_axis") == "axial"
     workflow.run()
     assert read_evaluation(run / "evaluation" / "validation").slice_axis == "axial"
 

@@ -1,9 +1,15 @@
-"""Whether trainings give the same weights in several checkouts, bit by bit: one tiny run for each bundle and overlay.
+r"""Whether trainings give the same weights in several checkouts, bit by bit: one tiny run for each bundle and overlay.
 
-    python -m tests.support.weight_digests before=../before after=. --write docs/results/refactoring_digests.csv
+    git worktree add ../before f3c0ca3
+    python -m tests.support.weight_digests before=../before after=. --network_first before \
+        --write docs/results/refactoring_digests.csv
 
 Each checkout trains on the same phantoms (2 epochs, fixed seed, one thread); a digest is the SHA-256 of the names and
 values of the trained network's tensors. Digests hold for one machine and one build of PyTorch.
+
+MONAI's ``DataLoader`` draws the seed of the augmentation from the generator that initialises the network. Since a run
+checks the checkpoint that it resumes from, it builds the network before the loader; ``--network_first`` does so in a
+checkout of before.
 """
 
 from __future__ import annotations
@@ -32,7 +38,7 @@ RUNS: list[tuple[str, list[str], dict[str, object]]] = [
     (CINE, ["common_bounds"], {}),
     (CINE, ["volume_bounds"], {"batch_size": 1}),
     (CINE, ["full"], {}),
-    (CINE, ["scribbles"], {}),
+    (CINE, ["scribbles"], {"size_weight": 0.01}),  # once the default
     (CINE, ["common_bounds", "hybrid", "lagrangian"], {"num_full": 1}),
     (VOLUMES, ["common_bounds"], {}),
 ]
@@ -60,11 +66,13 @@ def digest(checkpoint: Path) -> str:
     return found.hexdigest()
 
 
-def train(tree: Path, bundle: str, overlays: list[str], tiny: Path, data: Path, options: dict[str, object]) -> str:
+def train(
+    tree: Path, bundle: str, overlays: list[str], further: list[str], data: Path, options: dict[str, object]
+) -> str:
     """Train in a checkout; the digest of the last checkpoint."""
     with tempfile.TemporaryDirectory() as output:
         configs = f"bundles/{bundle}/configs"
-        files = [f"{configs}/train.yaml", str(tiny), *(f"{overlay}.yaml" for overlay in overlays)]
+        files = [f"{configs}/train.yaml", *further, *(f"{overlay}.yaml" for overlay in overlays)]
         settings = {
             "meta_file": f"{configs}/metadata.json",
             "dataset_dir": str(data),
@@ -97,6 +105,7 @@ def main() -> None:
     parser.add_argument("trees", nargs="+", help="NAME=FOLDER of a checkout")
     parser.add_argument("--data", type=Path, default=None, help="keep the phantoms here; default: for this call only")
     parser.add_argument("--write", type=Path, default=None, help="CSV file; earlier columns of other names stay")
+    parser.add_argument("--network_first", nargs="*", default=[], help="names of checkouts, see above")
     parser.add_argument("--only", default="", help="runs whose name contains this")
     args = parser.parse_args()
     rows: dict[str, dict[str, str]] = {}
@@ -113,14 +122,16 @@ def main() -> None:
                 write(root / bundle)
             tiny[False].write_text(TINY)
             tiny[True].write_text(TINY_3D)
+        first = root / "network_first.yaml"
+        first.write_text('+initialize: ["@network_def"]\n')
         for bundle, overlays, options in RUNS:
             run = "+".join([bundle, *overlays])
             if args.only not in run:
                 continue
             row = rows.setdefault(run, {"run": run})
             for name, folder in (tree.split("=", 1) for tree in args.trees):
-                given = tiny[bundle == VOLUMES]
-                row[name] = train(Path(folder).resolve(), bundle, overlays, given, root / bundle, options)
+                further = [str(tiny[bundle == VOLUMES]), *[str(first)] * (name in args.network_first)]
+                row[name] = train(Path(folder).resolve(), bundle, overlays, further, root / bundle, options)
                 print(run, name, row[name], flush=True)
             if args.write:
                 columns = list(dict.fromkeys(key for row in rows.values() for key in row))
