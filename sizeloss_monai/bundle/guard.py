@@ -45,17 +45,19 @@ __all__ = [
 
 ENTRY_POINTS = frozenset({"_meta_", "_requires_", "imports", "initialize", "run", "finalize"})
 PATHS = ("bundle_root", "checkpoint", "dataset_dir", "datalist_file", "evaluation_dir", "output_dir")
-TEXTS = (*PATHS, "common_case", "experiment", "pattern", "section")
+TEXTS = (*PATHS, "experiment", "pattern", "section", "supervision#common_bounds#name")
 RENAMED = {
     "augmentation": "train#augmentation",
     "bounds_mode": "supervision#bounds",
-    "bounds_per": "per",
+    "bounds_per": "train#per",
     "cache_workers": "train#dataset#num_workers",
     "checked_keys": "train#annotations",
     "checked_unannotated": "train#unannotated",
     "absent_weight": "losses#absent#weight",
     "ckpt_dir": "train#ckpt_dir",
     "common_bounds": "supervision#common_bounds",
+    "common_case": "supervision#common_bounds#name",
+    "common_num_cases": "supervision#common_bounds#num_cases",
     "copies": "train#copies",
     "crf_weight": "losses#crf#weight",
     "decided_slice_axis": "train#slice_axis",
@@ -68,7 +70,8 @@ RENAMED = {
     "only_full": "supervision#only_full",
     "overlay_checks": "supervision#requirements",
     "per_item": "supervision#per_item",
-    "size_scale": "loss#terms#size#loss#scale",
+    "size_scale": "loss#terms#size#loss#scale, or losses#size#loss#scale",
+    "scribbles_complete": "train#scribbles_complete",
     "slice_wise": "supervision#per",
     "split_seed": "datalist#seed",
     "use_masks": "train#use_masks",
@@ -205,7 +208,7 @@ def _hint(name: str, close: Sequence[str]) -> str:
     """What may have been meant by a name."""
     renamed = RENAMED.get(name)
     if renamed is not None:
-        return f" is now {renamed!r}."
+        return f" is now {renamed}."
     return f"; did you mean {' or '.join(map(repr, close))}?" if close else ""
 
 
@@ -318,18 +321,18 @@ def use_what_was_typed() -> None:
                 f"{name} must be without '#', got {text!r}: all behind it would be dropped. Quote texts in it."
             )
     given = {**_given_to_run(), **typed}
-    config = parser.get()
     for name in TEXTS:
-        if name not in config:
+        if name not in parser:
             continue
-        value = _text(name, given.get(name, config[name]), config[name])
+        now = parser.get(name)
+        value = _text(name, given.get(name, now), now)
         # `%name` and what a config file itself says are MONAI's to read; a macro has been replaced by now
         if not isinstance(value, str) or value.startswith("%"):
             continue
         if value.startswith(("$", "@")) and (name not in given or _is_of_monai(value, name, parser)):
             continue
         text = literal(os.path.expanduser(value) if name in PATHS else value)
-        if text != config[name]:
+        if text != now:
             parser[name] = text  # which is then parsed again
 
 

@@ -177,7 +177,7 @@ def test_a_setting_of_another_name_than_before(run, name, now):
     with pytest.raises(RuntimeError) as caught:
         run(**{name: 1})
     (error,) = [str(error) for error in causes(caught.value) if isinstance(error, ConfigError)]
-    assert f"  {name!r} is now {now!r}." in error
+    assert f"  {name!r} is now {now}." in error
 
 
 @pytest.fixture

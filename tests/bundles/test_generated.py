@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 import yaml
+from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
 from scripts.tools import make_bundles
@@ -85,14 +86,21 @@ def test_merge(layer: str, old: str, new: str) -> None:
     yaml.safe_load(merged)
 
 
-@pytest.mark.parametrize(
-    ("path", "lines"), [("a", "a: 1 # one\n"), ("b#c", "  # about c\n  c: [1,\n    2]\n"), ("b#x", "b#x:\n  - y\n")]
-)
+@pytest.mark.parametrize(("path", "lines"), [("b#c", "  # about c\n  c: [1,\n    2]\n"), ("b#x", "b#x:\n  - y\n")])
 def test_an_item_is_left_out(path: str, lines: str) -> None:
     assert make_bundles.merge_yaml(BASE, "", [path]) == BASE.replace(lines, "")
 
 
-@pytest.mark.parametrize("layer", ["\na: 1\na: 2", "\n  - stray\nb: 1", "\na: {"])
+@pytest.mark.parametrize("layer", ["\n  - stray\nb: 1", "\na: {"])
 def test_merge_refuses_what_is_no_yaml(layer: str) -> None:
     with pytest.raises(YAMLError):
         make_bundles.merge_yaml(BASE, layer)
+
+
+@pytest.mark.parametrize(
+    "file",
+    [path for folder in ("bundle_source", "configs") for path in sorted((ROOT / folder).rglob("*.yaml"))],
+    ids=lambda path: path.relative_to(ROOT).as_posix(),
+)
+def test_a_source_names_each_item_once(file: Path) -> None:
+    YAML(typ="safe").load(file)  # raises DuplicateKeyError

@@ -35,7 +35,11 @@ def first_training_item(folder: Path) -> dict[str, Any]:
 def initialize(tiny: str, folder: Path, output: Path, *overlays: str, **overrides: Any) -> BaseException:
     """The error at the root of what stops the workflow in its first step."""
     workflow = ConfigWorkflow(
-        config_file=[str(ROOT / TRAIN), tiny, *(str(ROOT / "configs" / overlay) for overlay in overlays)],
+        config_file=[
+            str(ROOT / TRAIN),
+            tiny,
+            *(str(ROOT / "configs" / "supervision" / overlay) for overlay in overlays),
+        ],
         meta_file=str(ROOT / BUNDLE / "metadata.json"),
         logging_file=False,
         dataset_dir=str(folder),
@@ -149,7 +153,7 @@ def test_unknown_unit(phantoms: Path, tiny: str, tmp_path: Path) -> None:
 def test_a_weight_of_what_the_loss_does_not_have(phantoms: Path, tiny: str, tmp_path: Path, overlay: str) -> None:
     with pytest.raises(RuntimeError) as caught:
         monai.bundle.run(
-            config_file=[str(ROOT / TRAIN), tiny, str(ROOT / "configs" / overlay)],
+            config_file=[str(ROOT / TRAIN), tiny, str(ROOT / "configs" / "supervision" / overlay)],
             meta_file=str(ROOT / BUNDLE / "metadata.json"),
             logging_file=False,
             dataset_dir=str(phantoms),
