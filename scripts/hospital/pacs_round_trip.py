@@ -43,7 +43,7 @@ from pydicom.uid import generate_uid
 from scripts.experiments.benchmarking import environment, interleaved
 from scripts.hospital import orthanc
 from sizeloss_monai.bundle.run_record import source_commit
-from sizeloss_monai.dicom import DicomSegmenter, read_instances, read_volume, split_phases
+from sizeloss_monai.dicom import DicomSegmenter, decode_volume, read_instances, split_phases
 from sizeloss_monai.dicom.series import digest
 
 PHASES = ("receive", "wait", "read", "inference", "write", "store", "total")
@@ -246,7 +246,7 @@ def inference_ratio(args: argparse.Namespace) -> dict[str, Any]:
     """The time of the inference, and of the network alone on the same batches, in turns."""
     segmenter = DicomSegmenter(args.bundle, device=args.device)
     (phase,) = split_phases(read_instances(args.folder), segmenter.description.modality)
-    image = read_volume(phase)
+    image = decode_volume(phase)
     network = segmenter.evaluator.network
     batches: list[torch.Tensor] = []
     hook = network.register_forward_pre_hook(lambda _, inputs: batches.append(inputs[0].clone()))

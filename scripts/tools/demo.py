@@ -29,12 +29,13 @@ import yaml
 from ignite.engine import Engine, Events
 from monai.bundle import ConfigWorkflow
 from monai.data import MetaTensor
-from monai.transforms import LoadImage, ResampleToMatch
+from monai.transforms import ResampleToMatch
 
 from scripts import ROOT
 from scripts.experiments.result_files import read_case_means, write_csv
 from sizeloss_monai.bundle import last_epoch, latest_checkpoint
-from sizeloss_monai.data import VolumeReader
+from sizeloss_monai.data.volumes import load_volume
+from sizeloss_monai.errors import Place
 from sizeloss_monai.phantoms import write_cine_phantoms
 from sizeloss_monai.report import Outline, Panel, largest_slice, overlay_figure, square_window
 
@@ -89,10 +90,9 @@ def spacing_of(image: MetaTensor) -> tuple[float, float, float]:
     return x, y, z
 
 
-def read_volume(path: Path) -> MetaTensor:
+def first_channel(path: Path) -> MetaTensor:
     """Read a NIfTI or MetaImage file, ``[H, W, D]``."""
-    volume: MetaTensor = LoadImage(reader=VolumeReader(), image_only=True)(path)
-    return volume
+    return load_volume(path, Place(path.name, "image"))[0]  # type: ignore[return-value]
 
 
 class Demo:
@@ -232,7 +232,7 @@ class Demo:
             inputs: list[dict[str, Any]] = engine.state.batch  # type: ignore[assignment]
             outputs: list[dict[str, Any]] = engine.state.output  # type: ignore[assignment]
             for item in ({**given, **output} for given, output in zip(inputs, outputs, strict=True)):
-                image = read_volume(Path(item["image"].meta["filename_or_obj"]))
+                image = first_channel(Path(item["image"].meta["filename_or_obj"]))
                 to_scan = ResampleToMatch(mode="nearest", padding_mode="border")
                 seed = np.asarray(to_scan(item["weak_label"].float(), img_dst=image[None]))[0]
                 truth, predicted = (np.asarray(item[key])[1].astype(bool) for key in ("label", "pred"))
@@ -325,8 +325,8 @@ class Demo:
             **{name: str(self.protocol[name]) for name in ("pixdim", "slice_size", "network_def")},
         )
         self.check(process, log)
-        image, truth = read_volume(scan), np.asarray(read_volume(folder / "patient001_ES_gt.mhd")) == CAVITY
-        saved = read_volume(folder / "masks" / "patient001_ES_seg.nii.gz")
+        image, truth = first_channel(scan), np.asarray(first_channel(folder / "patient001_ES_gt.mhd")) == CAVITY
+        saved = first_channel(folder / "masks" / "patient001_ES_seg.nii.gz")
         mask = np.asarray(saved)
         same_grid = saved.shape == image.shape and np.allclose(saved.affine, image.affine, atol=1e-3)
         volume = float((mask > 0).sum() * np.prod(spacing_of(image)) / 1000)

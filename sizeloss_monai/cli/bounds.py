@@ -37,9 +37,8 @@ def add(commands: argparse._SubParsersAction) -> None:
     )
     parser.add_argument("datalist", type=Path, help="the data list (JSON)")
     parser.add_argument("--dataset_dir", help="the folder its paths are relative to; default: the list's own")
-    parser.add_argument("--per", choices=get_args(Per), default="volume", help="mm2 or mL; default: volume")
     parser.add_argument(
-        "--per", choices=("slice", "volume"), default="volume", help="bounds in mm2 or in mL; default: volume"
+        "--per", choices=get_args(Per), default="volume", help="bounds in mm2 or in mL; default: volume"
     )
     parser.add_argument("--slice_axis", default="auto", help=SLICE_AXIS)
     source = parser.add_mutually_exclusive_group()
@@ -49,7 +48,7 @@ def add(commands: argparse._SubParsersAction) -> None:
     parser.add_argument(
         "--method",
         choices=get_args(Method),
-        help="from cases: 0.9 min to 1.1 max, sample quantiles, or a prediction interval; default: lognormal",
+        help="for cases: 0.9 min to 1.1 max, sample quantiles, or a prediction interval; default: lognormal",
     )
     parser.add_argument("--coverage", type=float, help="for quantile and lognormal; default: 0.95")
     parser.add_argument(

@@ -13,12 +13,8 @@ from sizeloss_monai.errors import DataError
 
 __all__ = ["add", "bundles", "find_bundle", "find_overlay", "has_weights", "overlays", "shown"]
 
-_FOLDERS = {
-    "supervision": "supervisions (--supervision)",
-    "protocols": "protocols (--protocol)",
-    ".": "supervisions and protocols",
-}
-"""Where overlays lie in ``configs``, with a title."""
+_FOLDERS = {"supervision": "supervisions (--supervision)", "protocols": "protocols (--protocol)"}
+"""The folders of overlays in ``configs``, with their titles."""
 
 
 def add(commands: argparse._SubParsersAction) -> None:
@@ -41,7 +37,7 @@ def overlays(folder: str) -> dict[str, Path]:
     """The config files in a folder of ``configs`` by name.
 
     Args:
-        folder: ``"supervision"``, ``"protocols"`` or ``"."``.
+        folder: ``"supervision"`` or ``"protocols"``.
     """
     files = [file for root in reversed(_roots()) for file in sorted((root / "configs" / folder).glob("*.yaml"))]
     return {file.stem: file for file in files}

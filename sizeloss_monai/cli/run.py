@@ -151,7 +151,7 @@ def _read_run(run_dir: str, by_hand: str) -> _Run:
     Raises:
         DataError: when there is no such run, ``run.json`` is damaged or of another program, or a config file is gone.
     """
-    from sizeloss_monai.bundle.as_typed import PATHS, typed_settings
+    from sizeloss_monai.bundle.guard import PATHS, typed_settings
     from sizeloss_monai.bundle.run_record import read_starts
 
     start = read_starts(Path(run_dir))[-1]

@@ -38,41 +38,19 @@ __all__ = [
 
 
 def voxel_volume(affine: torch.Tensor) -> torch.Tensor:
-    """The volume of a voxel, its determinant, so that it is right for oblique and sheared axes too.
-
-    Args:
-        affine: ``[4, 4]``, in mm.
-
-    Returns:
-        A scalar, float64, in mm³.
-    """
+    """The volume of a voxel by its affine ``[4, 4]`` in mm: a scalar, float64, in mm³. Axes may be sheared."""
     return _axes(affine).det().abs()
 
 
 def pixel_area(affine: torch.Tensor, axis: int = 2) -> torch.Tensor:
-    """The area of a voxel within its slice: of the parallelogram that the other two axes span.
-
-    Args:
-        affine: ``[4, 4]``, in mm.
-        axis: that the slices are stacked along.
-
-    Returns:
-        A scalar, float64, in mm².
-    """
+    """The area of a voxel within its slice, the parallelogram of the axes other than `axis`: float64, in mm²."""
     axes = _axes(affine)
     first, second = (axes[:, index] for index in range(3) if index != axis)
     return torch.linalg.cross(first, second).norm()
 
 
 def voxel_spacing(affine: torch.Tensor) -> torch.Tensor:
-    """The distances of neighbouring voxels along the three axes.
-
-    Args:
-        affine: ``[4, 4]``, in mm.
-
-    Returns:
-        ``[3]``, float64, in mm.
-    """
+    """The distances of neighbouring voxels along the three axes, ``[3]``, float64, in mm."""
     return _axes(affine).norm(dim=0)
 
 
@@ -107,15 +85,7 @@ class Grid:
 
     @classmethod
     def of(cls, shape: Sequence[int], affine: ArrayLike) -> Grid | None:
-        """The grid of a shape ``[x, y, z]`` and an affine.
-
-        Args:
-            shape: of the volume.
-            affine: ``[4, 4]`` in mm.
-
-        Returns:
-            The grid, None where voxels have no volume.
-        """
+        """The grid of a shape ``[x, y, z]`` and an affine ``[4, 4]`` in mm; None if voxels have no volume."""
         matrix = np.asarray(affine, dtype=np.float64)
         if len(shape) != 3 or matrix.shape != (4, 4) or not np.isfinite(matrix).all():
             return None

@@ -114,11 +114,14 @@ def read_header(path: Path) -> Header:
     raise HeaderError(f"found the name '{path.name}', expected a NIfTI, MetaImage or NRRD file")
 
 
-def _check_shape(shape: Sequence[int], what: str = "sizes") -> None:
-    if not 1 <= len(shape) <= _MAX_DIMENSIONS:
-        raise HeaderError(f"found {len(shape)} dimensions in the header, expected 1 to {_MAX_DIMENSIONS}")
+def _check_dimensions(number: int) -> None:
+    if not 1 <= number <= _MAX_DIMENSIONS:
+        raise HeaderError(f"found {number} dimensions in the header, expected 1 to {_MAX_DIMENSIONS}")
+
+
+def _check_shape(shape: Sequence[int]) -> None:
     if any(size < 1 for size in shape):
-        raise HeaderError(f"found the {what} {' x '.join(map(str, shape))} in the header, expected sizes of at least 1")
+        raise HeaderError(f"found the sizes {' x '.join(map(str, shape))} in the header, expected sizes of at least 1")
 
 
 def _check_affine(affine: np.ndarray, what: str) -> None:
@@ -148,7 +151,7 @@ def nifti_fields(path: Path) -> nib.Nifti1Header:
         path: of the file.
 
     Raises:
-        HeaderError: when there is no header of a NIfTI file of one piece.
+        HeaderError: when the file does not begin with the header of a one-piece NIfTI file.
     """
     packed = _is_packed(path)
     try:
@@ -181,8 +184,7 @@ def _is_packed(path: Path) -> bool:
 def _nifti(path: Path) -> Header:
     header = nifti_fields(path)
     num = int(header["dim"][0])
-    if not 1 <= num <= _MAX_DIMENSIONS:
-        raise HeaderError(f"found {num} dimensions in the header, expected 1 to {_MAX_DIMENSIONS}")
+    _check_dimensions(num)
     shape = tuple(int(size) for size in header["dim"][1 : num + 1])
     _check_shape(shape)
     try:
@@ -269,8 +271,7 @@ def _shown(numbers: Sequence[float] | np.ndarray) -> str:
 def _metaimage(path: Path) -> Header:
     fields, offset, rest = _metaimage_fields(path)
     number = _integers(fields, "NDims", 1)[0]
-    if not 1 <= number <= _MAX_DIMENSIONS:
-        raise HeaderError(f"found {number} dimensions in the header, expected 1 to {_MAX_DIMENSIONS}")
+    _check_dimensions(number)
     shape = _integers(fields, "DimSize", number)
     _check_shape(shape)
     affine = np.eye(number + 1)
@@ -418,8 +419,7 @@ def _integers(fields: Mapping[str, str], key: str, count: int) -> tuple[int, ...
 def _nrrd(path: Path) -> Header:
     fields, offset, rest = _nrrd_fields(path)
     number = _integers(fields, "dimension", 1)[0]
-    if not 1 <= number <= _MAX_DIMENSIONS:
-        raise HeaderError(f"found {number} dimensions in the header, expected 1 to {_MAX_DIMENSIONS}")
+    _check_dimensions(number)
     sizes = _integers(fields, "sizes", number)
     _check_shape(sizes)
     kind = fields.get("type", "").lower()

@@ -33,7 +33,7 @@ class MaskWriter(NibabelWriter):
 
     Libraries choose differently between forms that contradict each other. A mask that repeats all of them lies on its
     scan whichever a library chooses. Nothing else of the scan's header is taken over, no text that may name a patient.
-    A scan of one slice gives a mask of one slice, ``(H, W, 1)``. Where the scan is no NIfTI file, or the mask not on
+    A scan of one slice gives a mask of one slice, ``(H, W, 1)``. If the scan is not a NIfTI file, or the mask not on
     its grid, the affine is written as both forms, as :class:`monai.data.NibabelWriter` does.
 
     Example::
@@ -48,7 +48,7 @@ class MaskWriter(NibabelWriter):
         Args:
             data_array: ``[C, H, W, D]``.
             channel_dim: of the array; None for none.
-            squeeze_end_dims: whether one channel is no dimension of the file. Slices always are one.
+            squeeze_end_dims: whether the file has no dimension for a single channel. It has one for slices.
             kwargs: as of :class:`monai.data.NibabelWriter`.
         """
         super().set_data_array(data_array, channel_dim, squeeze_end_dims=False, **kwargs)

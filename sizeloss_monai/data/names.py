@@ -163,7 +163,7 @@ def existing_path(path: PathLike) -> Path:
 
 
 def no_file_reason(path: Path) -> str:
-    """Why a path is no file that can be read; empty if it is one."""
+    """Why a path cannot be read as a file; empty if it can."""
     try:
         mode = os.stat(path).st_mode
     except PermissionError:

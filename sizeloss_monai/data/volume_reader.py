@@ -61,14 +61,7 @@ class SimpleITKReader(ImageReader):
         self.kwargs = kwargs
 
     def verify_suffix(self, filename: Sequence[PathLike] | PathLike) -> bool:
-        """Whether every file has a suffix of MetaImage, NIfTI or NRRD.
-
-        Args:
-            filename: a file name or a list of file names.
-
-        Returns:
-            True if the reader claims the files.
-        """
+        """Whether every file has a suffix of MetaImage, NIfTI or NRRD."""
         return is_supported_format(filename, _SUFFIXES)
 
     def read(self, data: Sequence[PathLike] | PathLike, **kwargs: Any) -> sitk.Image | list[sitk.Image]:
@@ -136,7 +129,7 @@ class SimpleITKReader(ImageReader):
         """The metadata of an image whose array has `ndim` dimensions."""
         meta: dict = {}
         for key in image.GetMetaDataKeys():
-            with contextlib.suppress(TypeError):  # a name that is no Unicode
+            with contextlib.suppress(TypeError):  # a name that is not Unicode
                 if not key.startswith("ITK_"):
                     meta[key] = image.GetMetaData(key)
         size = list(image.GetSize())

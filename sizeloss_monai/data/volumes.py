@@ -15,9 +15,9 @@ from sizeloss_monai.data.grid import grid_of
 from sizeloss_monai.data.label_ids import LARGEST_ID, whole_ids
 from sizeloss_monai.data.names import no_file_reason
 from sizeloss_monai.data.volume_reader import VolumeReader
-from sizeloss_monai.errors import Finding, Place, listed
+from sizeloss_monai.errors import DataError, Finding, Place, listed
 
-__all__ = ["grid_findings", "image_findings", "label_findings", "read_volume"]
+__all__ = ["grid_findings", "image_findings", "label_findings", "load_volume", "read_volume"]
 
 
 def read_volume(files: Any, where: Place, reader: ImageReader | None = None) -> MetaTensor | Finding:
@@ -47,6 +47,18 @@ def read_volume(files: Any, where: Place, reader: ImageReader | None = None) -> 
         for path in paths:
             reason = reason.replace(str(path), path.name)
         return where.error("unreadable", f"a file that cannot be read ({reason})", "a whole image")
+
+
+def load_volume(files: Any, where: Place) -> MetaTensor:
+    """:py:func:`read_volume` for callers that cannot go on without the volume.
+
+    Raises:
+        DataError: when it cannot be read.
+    """
+    volume = read_volume(files, where)
+    if isinstance(volume, Finding):
+        raise DataError(str(volume))
+    return volume
 
 
 def image_findings(image: MetaTensor, where: Place, num_channels: int = 1) -> list[Finding]:
@@ -97,7 +109,7 @@ def label_findings(
     if not whole.all():
         finite = np.abs(values) <= LARGEST_ID
         for which, what, expected in (
-            (~whole & (finite | ~np.isfinite(values)), "values that are no integers", "class ids"),
+            (~whole & (finite | ~np.isfinite(values)), "values other than integers", "class ids"),
             (~finite & np.isfinite(values), "ids too large", f"ids up to {LARGEST_ID}"),
         ):
             if which.any():
@@ -110,7 +122,7 @@ def label_findings(
         expected = "ids from 0" if allowed is None else listed([str(value) for value in sorted(set(allowed))])
         extra = "" if ignore_index is None else f" or {ignore_index} (ignored)"
         if unknown == [0] and where.key == "weak_label":
-            extra += ' (is it what nobody painted? datalist ... --unannotated 0, or "unannotated": 0 in the list)'
+            extra += ' (does it mean unannotated? datalist ... --unannotated 0, or "unannotated": 0 in the list)'
         shown = listed([str(value) for value in unknown])
         found.append(where.error("unknown-id", f"ids {shown}", expected + extra))
     return found

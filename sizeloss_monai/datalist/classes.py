@@ -53,11 +53,6 @@ class ClassMap:
         if not stated:
             object.__setattr__(self, "num_classes", max(made) + 1)
 
-    @classmethod
-    def identity(cls, num_classes: int) -> ClassMap:
-        """The map of label files that hold the network's own classes, ``0 .. num_classes - 1``."""
-        return cls(range(num_classes), range(num_classes))
-
     @property
     def class_of(self) -> dict[int, int]:
         """The class of each id."""

@@ -4,7 +4,7 @@ from sizeloss_monai.dicom.classes import BundleDescription, Quality, SegmentDesc
 from sizeloss_monai.dicom.instances import FolderContents, Instance, Unused, find_instances, read_instances
 from sizeloss_monai.dicom.segmentation import make_segmentation, source_headers
 from sizeloss_monai.dicom.segmenter import DicomSegmenter, SegmentedPhase
-from sizeloss_monai.dicom.series import pick_series, read_volume, series_token, split_phases, unused_files
+from sizeloss_monai.dicom.series import decode_volume, pick_series, series_token, split_phases, unused_files
 
 __all__ = [
     "BundleDescription",
@@ -21,7 +21,7 @@ __all__ = [
     "make_segmentation",
     "pick_series",
     "read_instances",
-    "read_volume",
+    "decode_volume",
     "series_token",
     "source_headers",
     "split_phases",

@@ -23,7 +23,7 @@ from sizeloss_monai.data.whole_files import whole_file
 from sizeloss_monai.dicom.classes import BundleDescription, Quality, assess_quality
 from sizeloss_monai.dicom.instances import Instance, read_instances
 from sizeloss_monai.dicom.segmentation import make_segmentation
-from sizeloss_monai.dicom.series import phase_grid, pick_series, read_volume, series_token, split_phases
+from sizeloss_monai.dicom.series import decode_volume, phase_grid, pick_series, series_token, split_phases
 from sizeloss_monai.errors import ConfigError
 
 __all__ = ["DicomSegmenter", "SegmentedPhase"]
@@ -182,7 +182,7 @@ class DicomSegmenter:
     def _segment(self, phase: Sequence[Instance], number: int, count: int, seconds: float) -> SegmentedPhase:
         """Segment one of `count` phases; `seconds` were spent on reading its headers."""
         started = time.perf_counter()
-        image = read_volume(phase)
+        image = decode_volume(phase)
         read = time.perf_counter()
         mask, found = self.predict(image)
         inferred = time.perf_counter()

@@ -34,7 +34,7 @@ __all__ = [
     "numbers_of",
     "phase_grid",
     "pick_series",
-    "read_volume",
+    "decode_volume",
     "series_token",
     "split_phases",
     "unused_files",
@@ -199,7 +199,7 @@ def phase_grid(headers: Sequence[Dataset]) -> Grid:
     return grid.at_right_angles()
 
 
-def read_volume(phase: Sequence[Instance]) -> MetaTensor:
+def decode_volume(phase: Sequence[Instance]) -> MetaTensor:
     """Read the slices of a phase as a volume, as `LoadImage` would read it from one file.
 
     Each slice's own rescale slope and intercept are applied. GDCM, a part of SimpleITK, decodes JPEG, JPEG-LS, JPEG

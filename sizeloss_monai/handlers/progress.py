@@ -48,8 +48,9 @@ def without_loggers(handlers: Sequence[Any]) -> list[Any]:
 class ProgressBarHandler:
     """One line about a run: epoch, values of a step, validation score, time left.
 
-    On a terminal the line is ``tqdm``'s and changes in place. Elsewhere each epoch writes a line of its own, with the
-    means of the loss terms that :py:class:`LossTermsHandler` publishes, or the metrics of an evaluator.
+    On a terminal the line is ``tqdm``'s and changes in place, with the last validation score. Elsewhere each epoch
+    writes a line of its own: the means of the loss terms that :py:class:`LossTermsHandler` publishes, or the metrics of
+    an evaluator, and the score in epochs with a validation.
     """
 
     def __init__(
@@ -104,7 +105,9 @@ class ProgressBarHandler:
 
     def _finish_epoch(self, engine: Engine) -> None:
         metrics = {name.removeprefix("train_"): value for name, value in engine.state.metrics.items()}
-        values = {name: value for name, value in metrics.items() if isinstance(value, (int, float))} | self._score()
+        values = {name: value for name, value in metrics.items() if isinstance(value, (int, float))}
+        if self.bar is not None or (self.validator and self.validator.state.epoch == engine.state.epoch):
+            values |= self._score()  # MONAI's evaluators count the trainer's epochs
         if self.bar is not None:
             self._show(self.bar, engine, values)
             return

@@ -9,13 +9,13 @@ import nibabel as nib
 import numpy as np
 from matplotlib.figure import Figure
 from monai.data import MetaTensor
-from monai.transforms import LoadImage, Orientation
+from monai.transforms import Orientation
 from numpy.typing import NDArray
 
 from sizeloss_monai.data.slice_axis import SliceAxis
-from sizeloss_monai.data.volume_reader import VolumeReader
+from sizeloss_monai.data.volumes import load_volume
 from sizeloss_monai.datalist import ClassMap
-from sizeloss_monai.errors import DataError
+from sizeloss_monai.errors import DataError, Place
 from sizeloss_monai.report.overlays import Outline, Panel, largest_slice, overlay_figure, square_window
 from sizeloss_monai.report.run_files import CaseResult
 from sizeloss_monai.transforms import ThroughPlaneLast
@@ -112,13 +112,7 @@ def case_figure(result: CaseResult, classes: ClassMap, slice_axis: SliceAxis = "
 
 def _load(result: CaseResult, path: Path, key: str) -> MetaTensor:
     """The first channel of a volume, ``[1, X, Y, Z]``."""
-    if not path.exists():
-        raise DataError(f"case '{result.case}', key '{key}': found no file '{path}'.")
-    load = LoadImage(reader=VolumeReader(), image_only=True, ensure_channel_first=True)
-    try:
-        return load(path)[:1]
-    except (OSError, RuntimeError, ValueError) as err:
-        raise DataError(f"case '{result.case}', key '{key}': cannot read '{path}', is the file damaged?") from err
+    return load_volume(path, Place(result.case, key))[:1]  # type: ignore[return-value]
 
 
 def _spread(indices: NDArray[np.intp]) -> list[int]:

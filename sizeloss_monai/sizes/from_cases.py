@@ -18,8 +18,8 @@ from scipy import stats
 from sizeloss_monai.data.grid import Grid
 from sizeloss_monai.data.label_ids import class_sizes, whole_ids
 from sizeloss_monai.data.slice_axis import SliceAxis, slice_axis_of
-from sizeloss_monai.data.volumes import label_findings, read_volume
-from sizeloss_monai.errors import DataError, Finding, Place, check_option
+from sizeloss_monai.data.volumes import label_findings, load_volume
+from sizeloss_monai.errors import DataError, Place, check_option
 from sizeloss_monai.options import UNIT_OF, Method, Per, Unit
 from sizeloss_monai.sizes.bounds import read_unit
 
@@ -166,7 +166,8 @@ def measure_grid(item: Mapping[str, Any], key: str, per: Per, slice_axis: SliceA
     Raises:
         DataError: when the file cannot be read or is not 3D, or its voxels have no volume.
     """
-    return _measured(item, key, _read(item, key), per, slice_axis)[0]
+    where = Place(str(item["case"]), key)
+    return _measured(item, where, load_volume(item[key], where), per, slice_axis)[0]
 
 
 def measure_sizes(
@@ -187,11 +188,12 @@ def measure_sizes(
     Raises:
         DataError: those of :py:func:`measure_grid`, and when a value is not such an id.
     """
-    volume = _read(item, key)
-    problems = label_findings(volume, Place(str(item["case"]), key), allowed, unannotated)
+    where = Place(str(item["case"]), key)
+    volume = load_volume(item[key], where)
+    problems = label_findings(volume, where, allowed, unannotated)
     if problems:
         raise DataError(str(problems[0]))
-    of_grid, axis = _measured(item, key, volume, per, slice_axis)
+    of_grid, axis = _measured(item, where, volume, per, slice_axis)
     ids = np.moveaxis(whole_ids(volume[0].numpy())[0], axis, 0)
     sizes: dict[int, NDArray[np.float64]] = {}
     for class_id in np.unique(ids).tolist():
@@ -202,16 +204,8 @@ def measure_sizes(
     return replace(of_grid, sizes=sizes)
 
 
-def _read(item: Mapping[str, Any], key: str) -> MetaTensor:
-    """The volume of a key, ``[C, *spatial]``."""
-    volume = read_volume(item[key], Place(str(item["case"]), key))
-    if isinstance(volume, Finding):
-        raise DataError(str(volume))
-    return volume
-
-
 def _measured(
-    item: Mapping[str, Any], key: str, volume: MetaTensor, per: Per, slice_axis: SliceAxis
+    item: Mapping[str, Any], where: Place, volume: MetaTensor, per: Per, slice_axis: SliceAxis
 ) -> tuple[CaseSizes, int]:
     """The sizes of a volume's voxels and of the whole, and the voxel axis of its slices."""
     case = str(item["case"])
@@ -219,7 +213,7 @@ def _measured(
     if grid is None:
         found = f"shape {tuple(volume.shape[1:])} and an affine of determinant {volume.affine.det().item():g}"
         expected = "a 3D volume with voxels of a positive size"
-        raise DataError(str(Place(case, key).error("singular-affine", found, expected)))
+        raise DataError(str(where.error("singular-affine", found, expected)))
     axis = slice_axis_of(grid.spacing, grid.affine, slice_axis)
     voxel, whole = (size(per, UNIT_OF[per], axis) for size in (grid.voxel_size, grid.image_size))
     return CaseSizes(case, str(item.get("patient", case)), voxel, whole, {}), axis

@@ -56,7 +56,7 @@ class LabelIdsToClasses(Transform):
             Classes, uint8, of the same shape and container; a ``MetaTensor`` keeps its affine and applied operations.
 
         Raises:
-            ValueError: when a value is no id that has a class.
+            ValueError: when a value is not an id with a class.
         """
         values = convert_to_tensor(img, track_meta=False)
         if not values.is_floating_point():

@@ -20,7 +20,7 @@ from fire.parser import DefaultParseValue
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sizeloss_monai.bundle.as_typed import typed_settings
+from sizeloss_monai.bundle.guard import typed_settings
 from sizeloss_monai.cli.bundles import bundles, find_overlay
 from sizeloss_monai.cli.main import main
 from sizeloss_monai.cli.run import _for_fire
@@ -208,7 +208,7 @@ def test_predict_takes_over_what_differs_from_inference(tmp_path: Path, command:
 def test_predict_takes_the_number_of_classes_from_the_record(
     tmp_path: Path, command: Callable, capsys: pytest.CaptureFixture
 ) -> None:
-    line = training(train_yaml(SCRIBBLES), dataset_dir="d")
+    line = training(train_yaml(SCRIBBLES), dataset_dir="d", num_classes="$max(@target_ids) + 1")
     run = write_run(tmp_path / "run", line, num_classes=3)
     assert command("predict", run, "scan.nii.gz")["num_classes"] == "3"
     run = write_run(tmp_path / "run", line, num_classes=4)  # as in inference.yaml
@@ -255,6 +255,7 @@ def test_list_has_every_bundle_and_overlay(capsys: pytest.CaptureFixture) -> Non
     names = {line.split()[0] for line in lines if line.startswith("  ")}
     assert names == {*BUNDLES, *(file.stem for file in (ROOT / "configs").rglob("*.yaml"))}
     assert set(bundles()) == set(BUNDLES)
+    assert all(line.endswith((".", ").")) for line in lines if line.startswith("  "))  # whole sentences
     (line,) = (line for line in lines if line.startswith(f"  {CINE} "))
     assert line.endswith("without full masks (with released weights).")
 

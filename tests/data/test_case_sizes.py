@@ -115,5 +115,5 @@ def test_bad_files(tmp_path: Path, ids: Any, options: dict[str, Any], message: s
 
 def test_fractional_values(tmp_path: Path) -> None:
     nib.save(nib.Nifti1Image(np.full((4, 4, 2), 0.5, np.float32), make_affine((1, 1, 5))), tmp_path / "a.nii.gz")
-    with pytest.raises(DataError, match="case 'a', key 'label': found values that are no integers"):
+    with pytest.raises(DataError, match="case 'a', key 'label': found values other than integers"):
         measure_sizes({"case": "a", "label": str(tmp_path / "a.nii.gz")})

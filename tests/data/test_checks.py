@@ -73,8 +73,8 @@ def test_good_cases(tmp_path: Path, num_workers: int, capsys: pytest.CaptureFixt
             {"num_classes": 4, "label_ids": {"label": [0, 1]}},
             "found ids 4, expected 0, 1 or 255 (ignored)",
         ),
-        (with_values(0.5, 1), {}, "found values that are no integers (0.5), expected class ids"),
-        (with_values(np.nan), {}, "found values that are no integers (nan), expected class ids"),
+        (with_values(0.5, 1), {}, "found values other than integers (0.5), expected class ids"),
+        (with_values(np.nan), {}, "found values other than integers (nan), expected class ids"),
         (np.zeros((6, 5, 3), np.uint8), {}, "found shape (6, 5, 3), expected that of 'image' (6, 5, 4)"),
     ],
 )

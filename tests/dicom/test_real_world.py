@@ -25,11 +25,11 @@ from pydicom.uid import NuclearMedicineImageStorage, SecondaryCaptureImageStorag
 from sizeloss_monai.dicom import (
     SegmentDescription,
     SegmentedPhase,
+    decode_volume,
     find_instances,
     make_segmentation,
     pick_series,
     read_instances,
-    read_volume,
     split_phases,
     unused_files,
 )
@@ -86,7 +86,7 @@ def make(folder: Path, change: Change | None = None) -> Path:
 def segment(folder: Path, saved: Path) -> hd.seg.Segmentation:
     """Segment a series with a given mask, and read back what was saved, on the grid of the series."""
     (phase,) = split_phases(pick_series(read_instances(folder)), "MR")
-    image = read_volume(phase)
+    image = decode_volume(phase)
     np.testing.assert_array_equal(np.asarray(image).T, ARRAY)
     segmentation = make_segmentation(phase, MASK, SEGMENTS, "model", "1.0", "ab" * 32, "model: PASS")
     SegmentedPhase(segmentation, {}, image).save(saved)

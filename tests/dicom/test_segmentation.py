@@ -9,7 +9,7 @@ import pydicom
 import pytest
 import SimpleITK as sitk  # noqa: N813
 
-from sizeloss_monai.dicom import SegmentDescription, make_segmentation, read_instances, read_volume, split_phases
+from sizeloss_monai.dicom import SegmentDescription, decode_volume, make_segmentation, read_instances, split_phases
 from tests.support.dicom_series import some_pixels, write_series
 
 SEGMENTS = {
@@ -40,7 +40,7 @@ def test_mask_comes_back_on_the_grid_of_the_series(tmp_path, folder, mask):
     phase, segmentation = segment(folder, mask)
     segmentation.save_as(tmp_path / "seg.dcm")
     volume = hd.seg.segread(tmp_path / "seg.dcm").get_volume(combine_segments=True)
-    image = read_volume(phase)
+    image = decode_volume(phase)
     ids = np.argwhere(np.ones_like(volume.array))
     there = ids @ volume.affine[:3, :3].T + volume.affine[:3, 3]  # LPS, of slice, row, column
     back = (there * [-1, -1, 1] - np.asarray(image.affine)[:3, 3]) @ np.linalg.inv(np.asarray(image.affine)[:3, :3]).T

@@ -15,7 +15,7 @@ from monai.bundle import ConfigParser
 
 from sizeloss_monai.bundle import ConfigError, OutputDirError
 from sizeloss_monai.cli.main import main
-from sizeloss_monai.dicom import BundleDescription, DicomSegmenter, read_instances, read_volume, split_phases
+from sizeloss_monai.dicom import BundleDescription, DicomSegmenter, decode_volume, read_instances, split_phases
 from sizeloss_monai.errors import DataError
 from sizeloss_monai.phantoms import make_cine_phantom
 from tests.support import ROOT
@@ -52,7 +52,7 @@ def nifti_route(path: Path, tmp_path: Path) -> nib.Nifti1Image:
 
 def test_same_mask_as_by_nifti(cine, segmenter, tmp_path):
     for number, phase in enumerate(segmenter.segment(cine)):
-        volume = read_volume(split_phases(read_instances(cine))[number])
+        volume = decode_volume(split_phases(read_instances(cine))[number])
         scan = tmp_path / f"{number}" / "scan.nii.gz"
         scan.parent.mkdir()
         nib.save(nib.Nifti1Image(np.asarray(volume), np.asarray(volume.affine)), scan)

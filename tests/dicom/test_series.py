@@ -10,7 +10,7 @@ from pydicom import dcmread
 from pydicom.encaps import encapsulate
 from pydicom.uid import JPEGLSLossless
 
-from sizeloss_monai.dicom import pick_series, read_instances, read_volume, series_token, split_phases
+from sizeloss_monai.dicom import decode_volume, pick_series, read_instances, series_token, split_phases
 from sizeloss_monai.dicom.series import phase_grid
 from sizeloss_monai.errors import DataError
 from tests.support.dicom_series import NORMAL, some_pixels, write_series
@@ -25,7 +25,7 @@ def phases_of(folder, **kwargs):
 def test_volume_is_what_simpleitk_reads(tmp_path):
     folder = write_series(tmp_path / "series", ARRAY)
     (phase,) = phases_of(folder, modality="MR")
-    volume = read_volume(phase)
+    volume = decode_volume(phase)
     image = sitk.ReadImage(sitk.ImageSeriesReader.GetGDCMSeriesFileNames(str(folder)))
     np.testing.assert_array_equal(np.asarray(volume), sitk.GetArrayFromImage(image).T)
     np.testing.assert_array_equal(np.asarray(volume).T, ARRAY)
@@ -38,7 +38,7 @@ def test_the_grid_of_a_phase_needs_no_order(tmp_path):
     (phase,) = phases_of(write_series(tmp_path, ARRAY))
     headers = [instance.header for instance in phase]
     grid = phase_grid(headers)
-    np.testing.assert_array_equal(grid.affine, np.asarray(read_volume(phase).affine))
+    np.testing.assert_array_equal(grid.affine, np.asarray(decode_volume(phase).affine))
     np.testing.assert_array_equal(grid.affine, phase_grid([headers[i] for i in (3, 0, 4, 1, 2)]).affine)
     assert grid.shape == (10, 12, 5)
     np.testing.assert_allclose([*grid.spacing, grid.voxel_mm3], [1.25, 1.5, 8, 15])
@@ -46,7 +46,7 @@ def test_the_grid_of_a_phase_needs_no_order(tmp_path):
 
 def test_file_names_and_instance_numbers_mean_nothing(tmp_path):
     folder = write_series(tmp_path / "series", ARRAY)
-    before = read_volume(phases_of(folder)[0])
+    before = decode_volume(phases_of(folder)[0])
     files = sorted(folder.iterdir())
     shuffled = tmp_path / "shuffled" / "deep"
     shuffled.mkdir(parents=True)
@@ -55,7 +55,7 @@ def test_file_names_and_instance_numbers_mean_nothing(tmp_path):
         instance.InstanceNumber = number
         instance.save_as(shuffled / f"{number:03d}.dcm")
     (shuffled / "notes.txt").write_text("no DICOM")
-    after = read_volume(phases_of(shuffled.parent)[0])
+    after = decode_volume(phases_of(shuffled.parent)[0])
     np.testing.assert_array_equal(np.asarray(before), np.asarray(after))
     np.testing.assert_array_equal(np.asarray(before.affine), np.asarray(after.affine))
 
@@ -71,7 +71,7 @@ def test_cine_is_split_by_time(tmp_path, keyword):
     phases = phases_of(write_series(tmp_path, array, change))
     order = [0, 1, 2] if keyword == "TriggerTime" else [2, 1, 0]
     for phase, time in zip(phases, order, strict=True):
-        np.testing.assert_array_equal(np.asarray(read_volume(phase)).T, array[time])
+        np.testing.assert_array_equal(np.asarray(decode_volume(phase)).T, array[time])
 
 
 def test_rescale_of_each_slice_is_applied(tmp_path):
@@ -80,7 +80,7 @@ def test_rescale_of_each_slice_is_applied(tmp_path):
 
     (phase,) = phases_of(write_series(tmp_path, ARRAY, change))
     expected = ARRAY * (0.5 + np.arange(5)[:, None, None]) - np.arange(5)[:, None, None]
-    np.testing.assert_allclose(np.asarray(read_volume(phase)).T, expected)
+    np.testing.assert_allclose(np.asarray(decode_volume(phase)).T, expected)
 
 
 def test_compressed_pixels_are_decoded(tmp_path):
@@ -88,7 +88,7 @@ def test_compressed_pixels_are_decoded(tmp_path):
         instance.compress(JPEGLSLossless)
 
     (phase,) = phases_of(write_series(tmp_path, ARRAY, change))
-    np.testing.assert_array_equal(np.asarray(read_volume(phase)).T, ARRAY)
+    np.testing.assert_array_equal(np.asarray(decode_volume(phase)).T, ARRAY)
 
 
 def test_several_series(tmp_path):
@@ -177,7 +177,7 @@ def test_broken_series_is_refused(tmp_path, name):
     kwargs, message = BROKEN[name]
     folder = write_series(tmp_path, ARRAY, **kwargs)
     with pytest.raises(DataError, match=f"^key 'image': found .*{message}") as err:
-        [read_volume(phase) for phase in phases_of(folder, modality="MR")]
+        [decode_volume(phase) for phase in phases_of(folder, modality="MR")]
     assert not re.search("Doe|secret-7", str(err.value))
 
 

@@ -246,7 +246,7 @@ def evaluate(datalist: dict[str, Any], folder: Path) -> None:
         ]
     )
     items = [{key: item[key] for key in ("case", "image")} for item in datalist["validation"]]
-    given_list = (str(folder), datalist, ClassMap.identity(2))
+    given_list = (str(folder), datalist, ClassMap([0, 1], [0, 1]))
     SupervisedEvaluator(
         device=torch.device("cpu"),
         val_data_loader=DataLoader(Dataset(items, preprocessing), batch_size=1),
@@ -281,5 +281,5 @@ def test_masks_lie_on_the_grids_of_their_scans(scans: dict[str, Any], tmp_path: 
 @pytest.mark.parametrize("case", ["../a", "a/b", "a\\b", ""])
 def test_a_case_whose_name_no_file_can_have(tmp_path: Path, case: str) -> None:
     with pytest.raises(DataError, match="key 'case'"):
-        MasksSaver(str(tmp_path / "new"), {"validation": [{"case": case, "image": "x"}]}, ClassMap.identity(2))
+        MasksSaver(str(tmp_path / "new"), {"validation": [{"case": case, "image": "x"}]}, ClassMap([0, 1], [0, 1]))
     assert not (tmp_path / "new").exists()

@@ -248,7 +248,7 @@ BROKEN: dict[str, tuple[Broken, list[str]]] = {
     ),
     "no integers": (
         change("c_label.nii.gz", lambda array: np.where(array == 2, 1.5, array).astype(np.float32)),
-        ["error: case 'c', key 'label': found values that are no integers (1.5), expected class ids"],
+        ["error: case 'c', key 'label': found values other than integers (1.5), expected class ids"],
     ),
     "unannotated voxels in a full annotation": (
         change("c_label.nii.gz", paint(IGNORED, SOME)),

@@ -25,7 +25,7 @@ from sizeloss_monai.dicom.service.spool import Spool, SpoolFullError
 
 __all__ = ["start_receiver"]
 
-# those that `read_volume` decodes
+# those that `decode_volume` decodes
 _TRANSFER_SYNTAXES = [
     *UncompressedTransferSyntaxes,
     *JPEGTransferSyntaxes,
