@@ -145,7 +145,7 @@ def test_misspelt_override(phantoms: Path, tiny: str, tmp_path: Path, override: 
 def test_unknown_unit(phantoms: Path, tiny: str, tmp_path: Path) -> None:
     error = initialize(tiny, phantoms, tmp_path / "run", unit="cm")
     assert isinstance(error, ConfigError)
-    assert "unit must be voxels or mm2 or mL, got 'cm'" in str(error)
+    assert "unit must be voxels, mm2 or mL, got 'cm'" in str(error)
     assert not (tmp_path / "run").exists()
 
 

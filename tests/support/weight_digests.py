@@ -1,8 +1,8 @@
 r"""Whether trainings give the same weights in several checkouts, bit by bit: one tiny run for each bundle and overlay.
 
-    git worktree add ../before f3c0ca3
-    python -m tests.support.weight_digests before=../before after=. --network_first before \
-        --write docs/results/refactoring_digests.csv
+    for commit in f3c0ca3 2f25f78 3bd777e; do git worktree add ../$commit $commit; done
+    python -m tests.support.weight_digests f3c0ca3=../f3c0ca3 2f25f78=../2f25f78 3bd777e=../3bd777e \
+        --network_first f3c0ca3 --write docs/results/refactoring_digests.csv
 
 Each checkout trains on the same phantoms (2 epochs, fixed seed, one thread); a digest is the SHA-256 of the names and
 values of the trained network's tensors. Digests hold for one machine and one build of PyTorch.
