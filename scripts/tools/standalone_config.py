@@ -42,10 +42,12 @@ def standalone_config(inference: str) -> str:
         ValueError: when it would still need our package, or lacks what the checks come after.
     """
     text = merge_yaml(inference, BLOCKS.read_text(encoding="utf-8"), UNUSED)
-    places = {LOADED: LOADED + '    - "@check_scan"\n', WRITER: ""}
+    places = {LOADED: LOADED + '    - "@check_scan"\n    - "@set_upright"\n', WRITER: ""}
+    saved = '    - "@set_scanned"\n' + SAVED
     if SLICES_LAST in text:
-        places |= {SLICES_LAST: '    - "@slices_last"\n', SAVED: '    - "@slices_back"\n' + SAVED}
+        places |= {SLICES_LAST: '    - "@slices_last"\n', SAVED: '    - "@slices_back"\n' + saved}
     else:
+        places[SAVED] = saved
         text = merge_yaml(text, "", OF_SLICES)
     for line, lines in places.items():
         if text.count(line) != 1:

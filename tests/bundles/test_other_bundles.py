@@ -114,7 +114,9 @@ def parsed(bundle: str, overlays: list[str], folder: Path, output: Path, **overr
 @pytest.mark.parametrize("overlay", SUPERVISION)
 @pytest.mark.parametrize("bundle", [PROSTATE, VOLUMES])
 def test_supervision(data: dict[str, Path], tiny_of: dict[str, str], tmp_path: Path, bundle: str, overlay: str) -> None:
-    parse = parsed(bundle, [tiny_of[bundle], f"configs/{overlay}.yaml"], data[bundle], tmp_path / "run", batch_size=64)
+    parse = parsed(
+        bundle, [tiny_of[bundle], f"configs/supervision/{overlay}.yaml"], data[bundle], tmp_path / "run", batch_size=64
+    )
     batch = next(iter(parse("train#dataloader")))
     image, targets = parse("train#trainer").prepare_batch(batch)
     loss = parse("loss")
