@@ -11,6 +11,7 @@ from typing import Any
 
 import highdicom as hd
 import numpy as np
+import torch
 from monai.bundle import ConfigParser
 from monai.data import MetaTensor
 from monai.transforms import Compose, CopyItemsd, KeepLargestConnectedComponentd, LoadImaged, SaveImaged
@@ -80,7 +81,7 @@ class DicomSegmenter:
     Raises:
         FileNotFoundError: when the bundle has no inference or DICOM config.
         OutputDirError: when the weights are missing or belong to another network.
-        ConfigError: when the DICOM config is wrong or does not fit the network.
+        ConfigError: when the DICOM config is wrong or does not fit the network, or torch lacks the device.
     """
 
     def __init__(
@@ -104,6 +105,10 @@ class DicomSegmenter:
         if checkpoint is not None:
             parser["checkpoint"] = literal(str(checkpoint))
         if device is not None:
+            try:
+                torch.empty(0, device=device)
+            except (AssertionError, RuntimeError) as err:  # torch raises both, for one that it does not know or lacks
+                raise ConfigError(f"device must be one that torch finds here, such as cpu, got {device!r}.") from err
             parser["device"] = f"$torch.device({device!r})"
         loaders = [h for h in parser["handlers"] if h["_target_"].endswith("CheckpointLoader")]
         parser.update({"handlers": loaders, "evaluator#val_handlers": []})

@@ -155,6 +155,12 @@ def test_command_names_what_it_did_not_use(tmp_path, capsys):
     assert "file 'IM0005': found an empty file, expected a whole DICOM file" in line
 
 
+def test_a_device_that_is_not_there_is_refused():
+    for device in ("foo", "cuda:99"):
+        with pytest.raises(ConfigError, match=f"device must be one that torch finds here, such as cpu, got '{device}'"):
+            DicomSegmenter(BUNDLE, device=device)
+
+
 def test_incomplete_bundle_is_refused(tmp_path, capsys):
     bundle = tmp_path / "bundle"
     shutil.copytree(BUNDLE / "configs", bundle / "configs")
