@@ -31,6 +31,10 @@ __all__ = ["MasksSaver", "SizesSaver", "bounds_in_ml", "touched_faces"]
 class _CasesSaver:
     """Collects something of each case of an epoch, and writes it at the end."""
 
+    def __init__(self, datalist: Mapping[str, Any], probability_key: str) -> None:
+        self.items = {str(item["case"]): item for section in SECTIONS for item in datalist.get(section, [])}
+        self.probability_key = probability_key
+
     def attach(self, engine: Engine) -> None:
         """
         Args:
@@ -83,13 +87,12 @@ class MasksSaver(_CasesSaver):
         Raises:
             DataError: when the name of a case cannot name a file.
         """
+        super().__init__(datalist, probability_key)
         self.save_dir = Path(save_dir)
-        self.items = {str(item["case"]): item for section in SECTIONS for item in datalist.get(section, [])}
         for case in self.items:
             if not case or case != Path(case).name or "\\" in case:
                 raise DataError(f"case '{case}', key 'case': expected a name that a file can have, its mask's.")
         self.target_ids = {str(label_id): class_id for label_id, class_id in classes.class_of.items()}
-        self.probability_key = probability_key
         self.cases: list[dict[str, Any]] = []
 
     def _reset(self, engine: Engine) -> None:
@@ -180,10 +183,9 @@ class SizesSaver(_CasesSaver):
         Raises:
             DataError: when the data list has bounds or tags of another form.
         """
+        super().__init__(datalist, probability_key)
         self.path = Path(save_dir) / "sizes.csv"
-        self.probability_key = probability_key
-        items = [item for section in SECTIONS for item in datalist.get(section, [])]
-        self.known = {str(item["case"]): (case_bounds(datalist, item), case_tags(item)) for item in items}
+        self.known = {case: (case_bounds(datalist, item), case_tags(item)) for case, item in self.items.items()}
         self.names = classes.names(datalist)
         self.ids = classes.ids_of
         self.rows: list[SizeRow] = []
